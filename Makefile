@@ -1,0 +1,186 @@
+# darknet-kure: `make help` lists the targets.
+#
+#   DARKNET=DIR      the Darknet tree to copy (default: Debian's source package)
+#   GPU CUDNN OPENCV OPENMP DEBUG ARCH   Darknet's own flags (OPENMP=1 is our default)
+#   BLAS=0           Darknet's own matrix product instead of OpenBLAS
+#   FIXES=0          only the seam, not the numbered fixes
+#   SANITIZE=address,undefined           instrumented build
+#   BUILD=DIR        where everything goes (default: build)
+
+BUILD ?= build
+DARKNET ?=
+GPU ?= 0
+CUDNN ?= 0
+OPENCV ?= 0
+OPENMP ?= 1
+DEBUG ?= 0
+ARCH ?=
+BLAS ?= 1
+FIXES ?= 1
+KURE ?= 1
+SANITIZE ?=
+PREFIX ?= /usr/local
+PYTHON ?= /usr/bin/python3
+
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+ROOT := $(CURDIR)
+TREE := $(BUILD)/darknet-src
+SYSROOT := $(ROOT)/build/sysroot
+
+# ---- our own objects -------------------------------------------------------
+
+CFLAGS ?= -O3 -g
+OURS := -std=c11 -ffp-contract=off -fno-fast-math -fPIC -Wall -Wextra -Wpedantic -Werror
+INCLUDES := -Idarknet-kure/include -Idarknet-kure/math -Idarknet-kure/core -Idarknet-kure/backend
+ifeq ($(OPENMP),1)
+OURS += -fopenmp
+endif
+ifneq ($(SANITIZE),)
+OURS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
+endif
+ifneq ($(wildcard $(SYSROOT)),)
+INCLUDES += -I$(SYSROOT)/usr/include
+endif
+HOST_INCLUDES := -Idarknet-kure/adapter -I$(TREE)/include -I$(TREE)/src -DKURE
+ifeq ($(GPU),1)
+HOST_INCLUDES += -DGPU -I/usr/local/cuda/include
+endif
+ifeq ($(CUDNN),1)
+HOST_INCLUDES += -DCUDNN
+endif
+ifeq ($(FIXES),1)
+HOST_INCLUDES += -DKURE_FIXES
+endif
+
+CORE := $(wildcard darknet-kure/core/*.c)
+BACKEND := $(filter-out %_kernels.c,$(wildcard darknet-kure/backend/*.c))
+ADAPTER := $(wildcard darknet-kure/adapter/*.c darknet-kure/commands/*.c)
+HEADERS := $(wildcard darknet-kure/*/*.h darknet-kure/*/*.def)
+
+object = $(patsubst darknet-kure/%.c,$(BUILD)/obj/%.o,$(1))
+LIBKURE_OBJECTS := $(call object,$(CORE) $(BACKEND)) $(BUILD)/obj/backend/cpu_baseline.o $(BUILD)/obj/backend/cpu_avx2.o $(BUILD)/obj/backend/cpu_avx512.o
+
+# Rebuilds what depends on the flags when they change.
+FLAGS := GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBUG=$(DEBUG) BLAS=$(BLAS) FIXES=$(FIXES) KURE=$(KURE) SANITIZE=$(SANITIZE) ARCH=$(ARCH) CFLAGS=$(CFLAGS) DARKNET=$(DARKNET)
+$(shell mkdir -p $(BUILD) && printf '%s\n' '$(FLAGS)' | cmp -s - $(BUILD)/flags || printf '%s\n' '$(FLAGS)' > $(BUILD)/flags)
+
+.PHONY: all
+all: $(BUILD)/darknet
+
+$(BUILD)/libkure.a: $(LIBKURE_OBJECTS)
+	rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/libkure_adapter.a: $(call object,$(ADAPTER))
+	rm -f $@
+	ar rcs $@ $^
+
+$(call object,$(CORE) $(BACKEND)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD)/flags | check-tools
+	@mkdir -p $(@D)
+	$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -c $< -o $@
+
+ISA_baseline :=
+ISA_avx2 := -mavx2
+ISA_avx512 := -mavx512f -mavx512dq -mavx512vl -mprefer-vector-width=512
+$(BUILD)/obj/backend/cpu_%.o: darknet-kure/backend/cpu_kernels.c $(HEADERS) $(BUILD)/flags | check-tools
+	@mkdir -p $(@D)
+	$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(ISA_$*) -DKURE_ISA=$* -c $< -o $@
+
+$(call object,$(ADAPTER)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD)/flags $(TREE)/.kure-patches
+	@mkdir -p $(@D)
+	$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(HOST_INCLUDES) -c $< -o $@
+
+# ---- Darknet ---------------------------------------------------------------
+
+$(TREE)/.kure-patches: $(wildcard patches/*.patch) scripts/get_darknet.sh scripts/apply_patches.sh $(BUILD)/flags | check-tools
+	@echo "Darknet: $(if $(DARKNET),a copy of $(DARKNET),Debian's source package)"
+	@rm -rf $(TREE)
+	@scripts/get_darknet.sh $(TREE) $(DARKNET)
+	@scripts/apply_patches.sh --fixes $(FIXES) --blas $(BLAS) $(TREE)
+
+DARKNET_FLAGS = GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBUG=$(DEBUG) $(if $(ARCH),ARCH='$(ARCH)') \
+	KURE_MK=$(ROOT)/darknet-kure/host.mk KURE=$(KURE) KURE_BUILD=$(abspath $(BUILD)) KURE_SYSROOT=$(SYSROOT) BLAS=$(BLAS) SANITIZE=$(SANITIZE)
+
+$(BUILD)/darknet: $(if $(filter 1,$(KURE)),$(BUILD)/libkure.a $(BUILD)/libkure_adapter.a) $(TREE)/.kure-patches
+	@mkdir -p $(TREE)/obj
+	@rm -f $(TREE)/darknet
+	+env -u MAKEFLAGS -u CFLAGS -u CC $(MAKE) --no-print-directory -j$(shell nproc) -C $(TREE) darknet $(DARKNET_FLAGS) > $(BUILD)/darknet.log 2>&1 || { tail -n 20 $(BUILD)/darknet.log; exit 1; }
+	cp $(TREE)/darknet $@
+
+.PHONY: patch unpatch
+patch unpatch:
+	@test -n "$(DARKNET)" || { echo "make $@ DARKNET=DIR: name the Darknet tree to change" >&2; exit 1; }
+	@scripts/apply_patches.sh $(if $(filter unpatch,$@),-R,--fixes $(FIXES) --blas $(BLAS)) $(DARKNET)
+
+# ---- what is needed --------------------------------------------------------
+
+.PHONY: check-tools setup
+check-tools:
+	@scripts/setup.sh --check build $(if $(filter 1,$(BLAS)),blas)
+
+setup:
+	@scripts/setup.sh build blas demo test bench
+
+# ---- demo, paper, tests, bench ---------------------------------------------
+
+.PHONY: demo paper test bench check-patches golden docs fuzz install clean help
+demo:
+	@scripts/setup.sh build blas demo
+	@$(MAKE) --no-print-directory all
+	@PYTHON=$(PYTHON) scripts/demo.sh
+
+paper:
+	@scripts/setup.sh build blas demo
+	@$(MAKE) --no-print-directory all
+	@$(PYTHON) scripts/paper.py
+
+test:
+	@scripts/setup.sh build blas demo test
+	@$(MAKE) --no-print-directory all
+	@PYTHON=$(PYTHON) tests/run.sh
+
+bench:
+	@scripts/setup.sh build blas demo test bench
+	@$(MAKE) --no-print-directory all
+	@PYTHON=$(PYTHON) tests/bench/run.sh
+
+check-patches:
+	@scripts/setup.sh build blas
+	@scripts/check_patches.sh
+
+golden:
+	@scripts/setup.sh bench
+	$(PYTHON) tests/golden/generate.py
+
+docs: all
+	@$(PYTHON) scripts/docs.py
+
+install: $(BUILD)/darknet
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(BUILD)/darknet $(DESTDIR)$(PREFIX)/bin/darknet-kure
+	install -m 644 darknet-kure/include/*.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(BUILD)/libkure.a $(DESTDIR)$(PREFIX)/lib
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@sed -n 's/^#H //p' $(firstword $(MAKEFILE_LIST))
+#H make                    build/darknet: Debian's Darknet, patched, with the plugin
+#H make demo               the whole story on Fashion-MNIST in under ten minutes: build/demo/report.html
+#H make test               everything that must hold, from nothing
+#H make paper              the demo for three seeds: README's table (about half an hour)
+#H make bench              speed, as ratios measured in one run
+#H make check-patches      patches apply, build and come out, on Debian's tree and upstream's
+#H make setup              install every Debian package that the targets above need
+#H make patch DARKNET=DIR  apply the patches to your own tree; make unpatch takes them out
+#H make install PREFIX=    bin/darknet-kure, lib/libkure.a, include/
+#H make golden, docs       regenerate golden test values; cfg/README.md from keys.def
+#H make clean              remove build/
+#H
+#H flags: DARKNET=DIR GPU=1 CUDNN=1 OPENCV=1 OPENMP=0 DEBUG=1 ARCH= BLAS=0 FIXES=0
+#H        SANITIZE=address,undefined BUILD=DIR

@@ -1,0 +1,26 @@
+/*
+ * host_darknet.h: what the adapter knows of the pjreddie line of Darknet (upstream
+ * 61c9d02e): the private structs of its cfg parser. Public ones come from darknet.h,
+ * which must be compiled with the same GPU and CUDNN flags as Darknet.
+ */
+#ifndef KURE_HOST_DARKNET_H
+#define KURE_HOST_DARKNET_H
+
+#include "darknet.h"
+
+char *get_layer_string(LAYER_TYPE type); /* src/network.h */
+
+/* src/parser.c */
+struct host_section {
+    char *type; /* with brackets */
+    list *options;
+};
+
+/* src/option_list.h; key and value share one allocation, that of the key */
+struct host_option {
+    char *key;
+    char *val;
+    int used;
+};
+
+#endif

@@ -1,0 +1,87 @@
+/* network_load.c: a network for a command, without Darknet's chatter. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "evaluate.h"
+
+/* While Darknet parses, stderr goes to this file; shown if the process ends there. */
+static FILE *held;
+static int real_stderr = -1;
+
+static void release_stderr(void)
+{
+    if (!held) return;
+    fflush(stderr);
+    dup2(real_stderr, STDERR_FILENO);
+    close(real_stderr);
+    fclose(held);
+    held = NULL;
+}
+
+/* At exit inside of the parser: the last line says why. */
+static void show_last_line(void)
+{
+    if (!held) return;
+    fflush(stderr);
+    rewind(held);
+    char *line = NULL, *last = NULL;
+    size_t capacity = 0;
+    while (getline(&line, &capacity, held) > 0) {
+        if (line[0] == '\n') continue;
+        free(last);
+        last = strdup(line);
+    }
+    release_stderr();
+    if (last) fputs(last, stderr);
+    free(last);
+    free(line);
+}
+
+static void hold_stderr(void)
+{
+    static int registered;
+    if (!registered) atexit(show_last_line);
+    registered = 1;
+    held = tmpfile();
+    if (!held) return;
+    fflush(stderr);
+    real_stderr = dup(STDERR_FILENO);
+    dup2(fileno(held), STDERR_FILENO);
+}
+
+static void check_readable(const char *path)
+{
+    if (access(path, R_OK) == 0) return;
+    struct kure_error error;
+    snprintf(error.text, sizeof error.text, "%s: no such file, or it cannot be read", path);
+    kure_stop(&error);
+}
+
+static void check_extent(const network *net, const char *weights)
+{
+    const struct kure_network *k = net->kure;
+    struct kure_error error;
+    if (k->extent_known && k->loaded_layers < net->n) {
+        snprintf(error.text, sizeof error.text, "%s: partial: it ends after layer %d of %d", weights, k->loaded_layers - 1, net->n - 1);
+        kure_stop(&error);
+    }
+    if (k->extent_known && k->bytes_left > 0) {
+        snprintf(error.text, sizeof error.text, "%s: %zu bytes are left over after the last layer: not the weights of this cfg",
+                 weights, k->bytes_left);
+        kure_stop(&error);
+    }
+}
+
+network *kure_network_load(const char *cfg, const char *weights)
+{
+    check_readable(cfg);
+    if (weights) check_readable(weights);
+    hold_stderr();
+    network *net = load_network((char *)(uintptr_t)cfg, (char *)(uintptr_t)weights, 0);
+    release_stderr();
+    if (weights) check_extent(net, weights);
+    return net;
+}

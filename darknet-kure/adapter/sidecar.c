@@ -1,0 +1,251 @@
+/*
+ * sidecar.c: `<weights>.kure`, the part of a training that .weights files lack.
+ *
+ * Two files cannot be replaced in one step, so the new sidecar waits under the name
+ * `<weights>.kure.new` while the weights get their final name, and only then takes
+ * its own. Each names the weights that it belongs to by their hash. Whatever instant
+ * the process is killed at, one of the two matches the weights that are there.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kure_format.h"
+#include "state.h"
+
+int kure_has_sidecar(const struct kure_network *k)
+{
+    return k->options.kurtosis.line || k->options.net.seed >= 0;
+}
+
+static void stop_on(enum kure_status status, const struct kure_error *error)
+{
+    if (status != KURE_OK) kure_stop(error);
+}
+
+static char *name_of(const char *weights, const char *suffix)
+{
+    char *name = NULL;
+    if (asprintf(&name, "%s%s", weights, suffix) < 0) kure_stop(&(struct kure_error){"not enough memory"});
+    return name;
+}
+
+/* ------------------------------------------------------------------------- */
+/* The state: momentum of every layer that Darknet updates                    */
+
+typedef void (*tensor_function)(void *context, const char *name, float *data, size_t count);
+
+static size_t weight_count(const layer *l)
+{
+    switch (l->type) {
+    case CONVOLUTIONAL:
+    case DECONVOLUTIONAL: return (size_t)l->nweights;
+    case CONNECTED: return (size_t)l->inputs * (size_t)l->outputs;
+    case LOCAL: return (size_t)(l->size * l->size * l->c) * (size_t)(l->n * l->out_w * l->out_h);
+    default: return 0;
+    }
+}
+
+static size_t bias_count(const layer *l)
+{
+    return l->type == CONNECTED || l->type == LOCAL ? (size_t)l->outputs : (size_t)l->n;
+}
+
+static void each_tensor(const network *net, tensor_function function, void *context)
+{
+    for (int i = 0; i < net->n; ++i) {
+        const layer *l = &net->layers[i];
+        if (weight_count(l) == 0 || !l->update) continue;
+        char name[64];
+        snprintf(name, sizeof name, "layers.%d.weights", i);
+        function(context, name, l->weight_updates, weight_count(l));
+        snprintf(name, sizeof name, "layers.%d.biases", i);
+        function(context, name, l->bias_updates, bias_count(l));
+        snprintf(name, sizeof name, "layers.%d.scales", i);
+        if (l->scales && l->scale_updates) function(context, name, l->scale_updates, bias_count(l));
+    }
+}
+
+static void plan_line(const struct kure_network *k, char *out, size_t size)
+{
+    const struct kure_kurtosis_options *o = &k->plan.kurtosis;
+    if (!o->line) {
+        snprintf(out, size, "no [kurtosis]");
+        return;
+    }
+    snprintf(out, size, "[kurtosis] target=%g lambda=%g mode=%d granularity=%d fold=%d std=%d max_step=%g start=%lld ramp=%lld layers=%s",
+             o->target, o->lambda, (int)o->mode, (int)o->granularity, (int)o->fold, (int)o->std, o->max_step,
+             (long long)o->start, (long long)o->ramp, o->layers.text ? o->layers.text : "default");
+}
+
+/* ------------------------------------------------------------------------- */
+/* Writing                                                                    */
+
+static void add_tensor(void *context, const char *name, float *data, size_t count)
+{
+    struct kure_error error;
+    stop_on(kure_file_add_tensor(context, name, data, count, &error), &error);
+}
+
+static void add_text(struct kure_file *file, const char *name, const char *value)
+{
+    struct kure_error error;
+    stop_on(kure_file_add_text(file, name, value, &error), &error);
+}
+
+void kure_weights_written(network *net, const char *written, const char *file, int cutoff)
+{
+    struct kure_network *k = net->kure;
+    if (!k->trained || !kure_has_sidecar(k) || cutoff < net->n) return;
+    struct kure_error error;
+    struct kure_file out = {0};
+    char hash[33], number[32], plan[512];
+    enum kure_status status = kure_hash_file(written, hash, &error);
+    if (status == KURE_OK) {
+        snprintf(number, sizeof number, "%lld", kure_updates_done(net));
+        plan_line(k, plan, sizeof plan);
+        add_text(&out, "format", KURE_SIDECAR_FORMAT);
+        add_text(&out, "weights", hash);
+        add_text(&out, "state", k->plan.state_hash);
+        add_text(&out, "update", number);
+        add_text(&out, "plan", plan);
+        each_tensor(net, add_tensor, &out);
+        char *name = name_of(file, ".kure.new");
+        status = kure_file_write(&out, name, &error);
+        free(name);
+    }
+    kure_file_free(&out);
+    if (status == KURE_OK) return;
+    if (strcmp(written, file) != 0) unlink(written);
+    kure_stop(&error);
+}
+
+void kure_weights_saved(network *net, const char *file, int cutoff)
+{
+    struct kure_network *k = net->kure;
+    char *waiting = name_of(file, ".kure.new"), *name = name_of(file, ".kure");
+    if (k->trained && kure_has_sidecar(k) && cutoff >= net->n) {
+        if (rename(waiting, name) != 0) {
+            struct kure_error error;
+            snprintf(error.text, sizeof error.text, "%s: cannot be renamed to %s: %s", waiting, name, strerror(errno));
+            kure_stop(&error);
+        }
+    } else { /* whatever lay there belonged to the weights that are now replaced */
+        unlink(waiting);
+        unlink(name);
+    }
+    free(waiting);
+    free(name);
+}
+
+/* ------------------------------------------------------------------------- */
+/* Loading                                                                    */
+
+struct loading {
+    const struct kure_file *file;
+    const char *path;
+};
+
+static void check_tensor(void *context, const char *name, float *data, size_t count)
+{
+    const struct loading *in = context;
+    const struct kure_file_tensor *t = kure_file_tensor(in->file, name);
+    struct kure_error error;
+    (void)data;
+    if (t && t->count == count) return;
+    snprintf(error.text, sizeof error.text, "%s: damaged: tensor %s %s", in->path, name, t ? "has another size than the layer" : "is missing");
+    kure_stop(&error);
+}
+
+static void copy_tensor(void *context, const char *name, float *data, size_t count)
+{
+    const struct loading *in = context;
+    memcpy(data, kure_file_tensor(in->file, name)->data, count * sizeof(float));
+}
+
+static const char *text_or_stop(const struct kure_file *file, const char *path, const char *name)
+{
+    const char *text = kure_file_text(file, name);
+    if (text) return text;
+    struct kure_error error;
+    snprintf(error.text, sizeof error.text, "%s: damaged: it does not say '%s'", path, name);
+    kure_stop(&error);
+}
+
+/* Takes over the state of a file that is known to belong to the weights. */
+static void take_state(struct kure_network *k, const struct kure_file *file, const char *path)
+{
+    struct kure_error error;
+    char plan[512];
+    if (strcmp(text_or_stop(file, path, "state"), k->plan.state_hash) != 0) {
+        snprintf(error.text, sizeof error.text, "%s: holds the training state of another network: layers or shapes differ from %s; "
+                 "delete it to start from the weights alone", path, k->options.path);
+        kure_stop(&error);
+    }
+    long long update = atoll(text_or_stop(file, path, "update"));
+    if (update != kure_updates_done(k->net)) {
+        fprintf(stderr, "%s: %lld updates there, %lld by this cfg's batch: the schedule follows the cfg\n", path, update,
+                kure_updates_done(k->net));
+    }
+    struct loading in = {file, path};
+    each_tensor(k->net, check_tensor, &in);
+    each_tensor(k->net, copy_tensor, &in);
+    k->trained = 1;
+    plan_line(k, plan, sizeof plan);
+    if (strcmp(text_or_stop(file, path, "plan"), plan) != 0) {
+        fprintf(stderr, "%s: written under another plan: %s\n", path, kure_file_text(file, "plan"));
+    }
+}
+
+/* 1: `path` exists, is sound and belongs to weights of that hash. */
+static int try_sidecar(struct kure_network *k, const char *path, const char *hash)
+{
+    if (access(path, F_OK) != 0) return 0;
+    struct kure_error error;
+    struct kure_file file;
+    stop_on(kure_file_read(path, &file, &error), &error);
+    if (strcmp(text_or_stop(&file, path, "format"), KURE_SIDECAR_FORMAT) != 0) {
+        snprintf(error.text, sizeof error.text, "%s: is of format '%s'; this version reads %s", path,
+                 kure_file_text(&file, "format"), KURE_SIDECAR_FORMAT);
+        kure_stop(&error);
+    }
+    int matches = strcmp(text_or_stop(&file, path, "weights"), hash) == 0;
+    if (matches) take_state(k, &file, path);
+    kure_file_free(&file);
+    return matches;
+}
+
+void kure_sidecar_load(struct kure_network *k, const char *weights)
+{
+    struct kure_error error;
+    char hash[33];
+    char *waiting = name_of(weights, ".kure.new"), *name = name_of(weights, ".kure");
+    if (access(waiting, F_OK) == 0 || access(name, F_OK) == 0) {
+        stop_on(kure_hash_file(weights, hash, &error), &error);
+        if (!try_sidecar(k, waiting, hash) && !try_sidecar(k, name, hash) && access(name, F_OK) == 0) {
+            snprintf(error.text, sizeof error.text, "%s: does not belong to %s, which was written by something else since; "
+                     "delete it to start from the weights alone", name, weights);
+            kure_stop(&error);
+        }
+    }
+    free(waiting);
+    free(name);
+}
+
+static void clear_tensor(void *context, const char *name, float *data, size_t count)
+{
+    (void)context;
+    (void)name;
+    memset(data, 0, count * sizeof(float));
+}
+
+/* -clear starts a training anew: no momentum of the last one. */
+void kure_cleared(network *net)
+{
+    struct kure_network *k = net->kure;
+    if (k->trained) each_tensor(net, clear_tensor, NULL);
+    k->trained = 0;
+}

@@ -1,0 +1,81 @@
+/* command.c: finds the command and its help. */
+#define _GNU_SOURCE
+#include "command.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#include "host_darknet.h"
+#include "options.h"
+
+static const struct kure_command commands[] = {
+    {"plan", "CFG", "what [kurtosis] does in each layer, and why a layer is left out", kure_command_plan},
+    {"stats", "CFG WEIGHTS", "mean, std, skewness, kurtosis and quantization noise of every layer's weights", kure_command_stats},
+    {"eval", "CFG WEIGHTS DATA", "top-1 and top-5 of a classifier, float or with quantized weights", kure_command_eval},
+    {"keys", "", "every cfg key: default, allowed values, meaning", kure_command_keys},
+};
+enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
+
+static void print_help(FILE *out)
+{
+    fprintf(out, "usage: darknet kure COMMAND [options]\n\n");
+    for (int i = 0; i < COMMAND_COUNT; ++i) {
+        fprintf(out, "  %-6s %-17s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
+    }
+    fprintf(out, "\n'darknet kure COMMAND --help' says more. Instruction set in use: %s.\n", kure_instruction_set());
+}
+
+static const struct kure_command *nearest(const char *name)
+{
+    const struct kure_command *best = &commands[0];
+    for (int i = 1; i < COMMAND_COUNT; ++i) {
+        if (kure_edit_distance(name, commands[i].name) < kure_edit_distance(name, best->name)) best = &commands[i];
+    }
+    return best;
+}
+
+int kure_command(int argc, char **argv)
+{
+    if (argc < 3) {
+        print_help(stderr);
+        return 2;
+    }
+    const char *name = argv[2];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        print_help(stdout);
+        return 0;
+    }
+    for (int i = 0; i < COMMAND_COUNT; ++i) {
+        if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 2, argv + 2);
+    }
+    fprintf(stderr, "darknet kure: no command '%s': did you mean '%s'? See 'darknet kure --help'.\n", name, nearest(name)->name);
+    return 2;
+}
+
+int kure_usage_error(const char *command, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "darknet kure %s: ", command);
+    vfprintf(stderr, format, arguments);
+    fprintf(stderr, "; see 'darknet kure %s --help'\n", command);
+    va_end(arguments);
+    return 2;
+}
+
+int kure_check_arguments(const char *command, int left, const char *names, int wanted)
+{
+    if (left == wanted) return 0;
+    return kure_usage_error(command, "%s: needs %s", left < wanted ? "an argument is missing" : "too many arguments", names);
+}
+
+int kure_write_tables(const struct kure_table *table, const char *csv, const char *json)
+{
+    struct kure_error error;
+    if ((csv && kure_table_write_csv(table, csv, &error) != KURE_OK) ||
+        (json && kure_table_write_json(table, json, &error) != KURE_OK)) {
+        fprintf(stderr, "%s\n", error.text);
+        return 1;
+    }
+    return 0;
+}

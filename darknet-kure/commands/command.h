@@ -1,0 +1,31 @@
+/*
+ * command.h: `darknet kure COMMAND`: one file per command, one row in command.c.
+ *
+ * Exit status: 0 done, 1 a fault in the input (one sentence on stderr), 2 a wrong
+ * command line. Tables go to stdout, everything else to stderr.
+ */
+#ifndef KURE_COMMAND_H
+#define KURE_COMMAND_H
+
+#include "table.h"
+
+struct kure_command {
+    const char *name, *arguments, *summary;
+    int (*run)(int argc, char **argv); /* argv[0] is the command's name */
+};
+
+int kure_command_plan(int argc, char **argv);
+int kure_command_stats(int argc, char **argv);
+int kure_command_eval(int argc, char **argv);
+int kure_command_keys(int argc, char **argv);
+
+/* For wrong command lines: the sentence, where help is, and 2. */
+__attribute__((format(printf, 2, 3))) int kure_usage_error(const char *command, const char *format, ...);
+
+/* Checks that argc - optind arguments are left as `names` asks; 0: so it is, else 2 after a sentence. */
+int kure_check_arguments(const char *command, int left, const char *names, int wanted);
+
+/* Writes --csv and --json where they were given; 0, or 1 after a sentence. */
+int kure_write_tables(const struct kure_table *table, const char *csv, const char *json);
+
+#endif

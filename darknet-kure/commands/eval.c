@@ -1,0 +1,181 @@
+/* eval.c: `darknet kure eval CFG WEIGHTS DATA`: accuracy, float or quantized. */
+#define _GNU_SOURCE
+#include <getopt.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "command.h"
+#include "points.h"
+#include "progress.h"
+
+static const char help[] =
+    "usage: darknet kure eval CFG WEIGHTS DATA [options]\n\n"
+    "Top-1 and top-5 of a classifier on the validation list of a Darknet .data file:\n"
+    "float, or with quantized weights as soon as a quantizer key is given. Lists such as\n"
+    "8,6,4 give one row for every combination.\n\n"
+    "  --quantize KEY=VALUE,...        quantizer keys in one option; or each by itself:\n"
+    "  --weight-bits LIST              2-16, 0 = float (default 8)\n"
+    "  --first-bits N, --last-bits N   layers at the network input and the loss (default 8)\n"
+    "  --weight-step-ratio LIST        multiplies the step size (default 1)\n"
+    "  --weight-truncation LIST        minmax (default), mse\n"
+    "  --weight-granularity LIST       channel (default), tensor\n"
+    "  --weight-grid LIST              narrow (default), full, midrise\n"
+    "  --weight-rounding half_even, --weight-step free, --activation-bits 0\n"
+    "  --batchnorm LIST                fold (default): the grid of the folded weights;\n"
+    "                                  train: raw weights\n"
+    "  --images N                      the first N images only\n"
+    "  --threads N                     processor threads (default: all)\n"
+    "  --csv FILE, --json FILE         write the table\n"
+    "  --help                          this text\n";
+
+/* Column names of every evaluation table, activations included. */
+static const struct kure_column columns[] = {
+    {"weight_bits", KURE_CELL_INTEGER, NULL},       {"activation_bits", KURE_CELL_INTEGER, NULL},
+    {"weight_step_ratio", KURE_CELL_REAL, "%g"},    {"weight_rounding", KURE_CELL_TEXT, NULL},
+    {"weight_truncation", KURE_CELL_TEXT, NULL},    {"weight_granularity", KURE_CELL_TEXT, NULL},
+    {"weight_grid", KURE_CELL_TEXT, NULL},          {"weight_step", KURE_CELL_TEXT, NULL},
+    {"batchnorm", KURE_CELL_TEXT, NULL},            {"activation_step_ratio", KURE_CELL_REAL, "%g"},
+    {"activation_rounding", KURE_CELL_TEXT, NULL},  {"activation_truncation", KURE_CELL_TEXT, NULL},
+    {"activation_granularity", KURE_CELL_TEXT, NULL}, {"activation_grid", KURE_CELL_TEXT, NULL},
+    {"activation_step", KURE_CELL_TEXT, NULL},      {"first_bits", KURE_CELL_INTEGER, NULL},
+    {"last_bits", KURE_CELL_INTEGER, NULL},         {"top1", KURE_CELL_REAL, "%.2f"},
+    {"top5", KURE_CELL_REAL, "%.2f"},               {"weight_sqnr", KURE_CELL_REAL, "%.2f"},
+    {"seconds", KURE_CELL_REAL, "%.2f"},
+};
+
+struct request {
+    const char *csv, *json, *cfg, *weights, *data;
+    struct kure_points points;
+    int images, threads;
+};
+
+static void count_images(void *progress, int n)
+{
+    kure_progress_add(progress, n);
+}
+
+static void add_row(struct kure_table *table, const struct kure_point *p, struct kure_accuracy a, double sqnr, double seconds)
+{
+    kure_table_add_row(table);
+    kure_table_set_integer(table, "weight_bits", p ? p->weight_bits : 0);
+    kure_table_set_integer(table, "activation_bits", 0);
+    kure_table_set_real(table, "top1", a.top1);
+    kure_table_set_real(table, "top5", a.top5);
+    kure_table_set_real(table, "seconds", seconds);
+    if (!p || p->weight_bits == 0) return;
+    kure_table_set_real(table, "weight_step_ratio", p->step_ratio);
+    kure_table_set_text(table, "weight_rounding", "half_even");
+    kure_table_set_text(table, "weight_truncation", kure_truncation_name(p->truncation));
+    kure_table_set_text(table, "weight_granularity", kure_granularity_name(p->granularity));
+    kure_table_set_text(table, "weight_grid", kure_grid_name(p->grid));
+    kure_table_set_text(table, "weight_step", "free");
+    kure_table_set_text(table, "batchnorm", p->fold ? "fold" : "train");
+    kure_table_set_integer(table, "first_bits", p->first_bits);
+    kure_table_set_integer(table, "last_bits", p->last_bits);
+    kure_table_set_real(table, "weight_sqnr", sqnr);
+}
+
+static void evaluate_points(network *net, struct kure_images *images, const struct request *r, struct kure_table *table)
+{
+    int count = r->points.given ? kure_points_count(&r->points) : 1;
+    struct kure_float_weights *kept = kure_float_weights_keep(net);
+    struct kure_progress progress;
+    kure_progress_start(&progress, "images", (long long)count * images->count);
+    for (int i = 0; i < count; ++i) {
+        double start = kure_seconds(), sqnr = NAN;
+        struct kure_point point;
+        if (r->points.given) {
+            point = kure_points_get(&r->points, i);
+            sqnr = kure_quantize_network(kept, &point);
+        }
+        struct kure_accuracy accuracy = kure_classify(net, images, count_images, &progress);
+        add_row(table, r->points.given ? &point : NULL, accuracy, sqnr, kure_seconds() - start);
+    }
+    kure_progress_end(&progress);
+    kure_float_weights_free(kept);
+}
+
+/* A positive integer option; 0: wrong. */
+static int parse_count(const char *text)
+{
+    char *end;
+    long n = strtol(text, &end, 10);
+    return end != text && !*end && n > 0 && n < 1000000000 ? (int)n : 0;
+}
+
+static int check_request(const struct request *r)
+{
+    if (kure_points_count(&r->points) > 100000) return kure_usage_error("eval", "more than 100000 combinations");
+    if (r->csv && r->json && strcmp(r->csv, r->json) == 0) return kure_usage_error("eval", "--csv and --json name the same file");
+    return 0;
+}
+
+/* -1: go on; else the exit status. */
+static int parse_options(int argc, char **argv, struct request *r)
+{
+    struct option options[KURE_POINT_KEYS + 8];
+    char names[KURE_POINT_KEYS][32];
+    int n = 0;
+    for (; kure_point_key(n); ++n) {
+        snprintf(names[n], sizeof names[n], "%s", kure_point_key(n));
+        for (char *p = names[n]; *p; ++p) *p = *p == '_' ? '-' : *p;
+        options[n] = (struct option){names[n], required_argument, NULL, 1};
+    }
+    static const struct option others[] = {{"quantize", required_argument, NULL, 'q'}, {"images", required_argument, NULL, 'i'},
+                                           {"threads", required_argument, NULL, 't'},  {"csv", required_argument, NULL, 'v'},
+                                           {"json", required_argument, NULL, 'j'},     {"help", no_argument, NULL, 'h'},
+                                           {NULL, 0, NULL, 0}};
+    memcpy(options + n, others, sizeof others);
+    int c, which = 0;
+    while ((c = getopt_long(argc, argv, "h", options, &which)) != -1) {
+        struct kure_error error;
+        enum kure_status status = KURE_OK;
+        if (c == 'h') return fputs(help, stdout), 0;
+        else if (c == 'v') r->csv = optarg;
+        else if (c == 'j') r->json = optarg;
+        else if (c == 'q') status = kure_points_parse(&r->points, optarg, &error);
+        else if (c == 1) status = kure_points_set_option(&r->points, options[which].name, optarg, &error);
+        else if (c == 'i' && !(r->images = parse_count(optarg))) return kure_usage_error("eval", "--images %s: must be a positive integer", optarg);
+        else if (c == 't' && !(r->threads = parse_count(optarg))) return kure_usage_error("eval", "--threads %s: must be a positive integer", optarg);
+        else if (c == '?') return kure_usage_error("eval", "wrong option");
+        if (status != KURE_OK) return kure_usage_error("eval", "%s", error.text);
+    }
+    int status = kure_check_arguments("eval", argc - optind, "CFG WEIGHTS DATA", 3);
+    if (status) return status;
+    r->cfg = argv[optind];
+    r->weights = argv[optind + 1];
+    r->data = argv[optind + 2];
+    status = check_request(r);
+    return status ? status : -1;
+}
+
+int kure_command_eval(int argc, char **argv)
+{
+    struct request r = {0};
+    int status = parse_options(argc, argv, &r);
+    if (status >= 0) return status;
+#ifdef _OPENMP
+    if (r.threads) omp_set_num_threads(r.threads);
+#else
+    if (r.threads > 1) return kure_usage_error("eval", "--threads %d: this build has OPENMP=0", r.threads);
+#endif
+    network *net = kure_network_load(r.cfg, r.weights);
+    struct kure_images *images = kure_images_load(net, r.data, r.images);
+    struct kure_table table;
+    struct kure_error error;
+    kure_table_init(&table, "kure.eval/1", columns, sizeof columns / sizeof columns[0]);
+    memcpy(table.plan, ((struct kure_network *)net->kure)->plan.hash, sizeof table.plan);
+    if (kure_hash_file(r.weights, table.model, &error) != KURE_OK) kure_stop(&error);
+    evaluate_points(net, images, &r, &table);
+    kure_table_print(&table, stdout);
+    status = kure_write_tables(&table, r.csv, r.json);
+    kure_table_free(&table);
+    kure_images_free(images);
+    kure_points_free(&r.points);
+    free_network(net);
+    return status;
+}

@@ -1,0 +1,99 @@
+/* plan.c: `darknet kure plan CFG`: the plan as a table. */
+#define _GNU_SOURCE
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "evaluate.h"
+
+static const char help[] =
+    "usage: darknet kure plan CFG [options]\n\n"
+    "One row a layer: whether [kurtosis] acts there, with which target and lambda, and\n"
+    "if not, why. role: 'first' layers read the network input, 'last' ones feed the loss;\n"
+    "quantization treats both apart.\n\n"
+    "  --clean FILE   write the cfg without our sections and keys, for other tools\n"
+    "  --csv FILE     write the table as CSV\n"
+    "  --json FILE    write the table as JSON\n"
+    "  --help         this text\n";
+
+static const struct kure_column columns[] = {
+    {"layer", KURE_CELL_INTEGER, NULL}, {"type", KURE_CELL_TEXT, NULL},     {"n", KURE_CELL_INTEGER, NULL},
+    {"rows", KURE_CELL_INTEGER, NULL},  {"groups", KURE_CELL_INTEGER, NULL}, {"role", KURE_CELL_TEXT, NULL},
+    {"kurtosis", KURE_CELL_TEXT, NULL}, {"target", KURE_CELL_REAL, "%g"},   {"lambda", KURE_CELL_REAL, "%g"},
+    {"reason", KURE_CELL_TEXT, NULL},
+};
+
+static void add_row(struct kure_table *table, const struct kure_plan_row *row, int has_kurtosis)
+{
+    kure_table_add_row(table);
+    kure_table_set_integer(table, "layer", row->layer);
+    kure_table_set_text(table, "type", row->type);
+    if (row->weights == KURE_WEIGHTS_NONE) return;
+    if (row->rows) {
+        kure_table_set_integer(table, "n", (long long)(row->rows * row->row_length));
+        kure_table_set_integer(table, "rows", (long long)row->rows);
+        kure_table_set_integer(table, "groups", row->groups);
+    }
+    kure_table_set_text(table, "role", row->reads_input && row->feeds_head ? "first, last"
+                                       : row->reads_input                ? "first"
+                                       : row->feeds_head                 ? "last"
+                                                                         : "");
+    if (!has_kurtosis) return;
+    kure_table_set_text(table, "kurtosis", row->regularized ? "yes" : "no");
+    kure_table_set_text(table, "reason", row->reason);
+    if (!row->regularized) return;
+    kure_table_set_real(table, "target", row->target);
+    kure_table_set_real(table, "lambda", row->lambda);
+}
+
+static void print_options(const struct kure_plan *plan)
+{
+    static const char *const modes[] = {"avg", "sum", "max"}, *const granularities[] = {"tensor", "channel"},
+                             *const stds[] = {"unbiased", "biased"};
+    const struct kure_kurtosis_options *o = &plan->kurtosis;
+    if (!o->line) {
+        printf("no [kurtosis] section: Darknet trains as always\n");
+        return;
+    }
+    printf("[kurtosis] target=%g lambda=%g mode=%s granularity=%s fold=%d std=%s max_step=%g start=%lld ramp=%lld log=%s every=%lld\n",
+           o->target, o->lambda, modes[o->mode], granularities[o->granularity], (int)o->fold, stds[o->std], o->max_step,
+           (long long)o->start, (long long)o->ramp, o->log ? o->log : "-", (long long)o->every);
+    printf("%d layers are regularized%s; plan %s\n", plan->regularized, o->lambda == 0 ? " with lambda=0: only logged" : "", plan->hash);
+}
+
+int kure_command_plan(int argc, char **argv)
+{
+    static const struct option options[] = {{"clean", required_argument, NULL, 'c'}, {"csv", required_argument, NULL, 'v'},
+                                            {"json", required_argument, NULL, 'j'},  {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    const char *clean = NULL, *csv = NULL, *json = NULL;
+    int c;
+    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (c == 'c') clean = optarg;
+        else if (c == 'v') csv = optarg;
+        else if (c == 'j') json = optarg;
+        else if (c == 'h') return fputs(help, stdout), 0;
+        else return kure_usage_error("plan", "wrong option");
+    }
+    int status = kure_check_arguments("plan", argc - optind, "CFG", 1);
+    if (status) return status;
+    const char *cfg = argv[optind];
+    network *net = kure_network_load(cfg, NULL);
+    const struct kure_plan *plan = &((struct kure_network *)net->kure)->plan;
+    struct kure_table table;
+    kure_table_init(&table, "kure.plan/1", columns, sizeof columns / sizeof columns[0]);
+    memcpy(table.plan, plan->hash, sizeof table.plan);
+    for (int i = 0; i < plan->count; ++i) add_row(&table, &plan->rows[i], plan->kurtosis.line);
+    kure_table_print(&table, stdout);
+    print_options(plan);
+    status = kure_write_tables(&table, csv, json);
+    struct kure_error error;
+    if (status == 0 && clean && kure_cfg_write_clean(cfg, clean, &error) != KURE_OK) {
+        fprintf(stderr, "%s\n", error.text);
+        status = 1;
+    }
+    kure_table_free(&table);
+    free_network(net);
+    return status;
+}

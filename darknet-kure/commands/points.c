@@ -1,0 +1,233 @@
+/* points.c: see points.h. */
+#define _GNU_SOURCE
+#include "points.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+
+enum kind { BITS, RATIO, CHOICE };
+#define NO_FIELD ((size_t)-1) /* a key with one value in this version */
+
+/* One row per key; `later` names values that are refused for now, with what is there. */
+static const struct point_key {
+    const char *name;
+    enum kind kind;
+    const char *default_value, *choices, *later;
+    size_t offset; /* in struct kure_point; choices are ints there */
+} keys[] = {
+    {"batchnorm", CHOICE, "fold", "train fold", "freeze", offsetof(struct kure_point, fold)},
+    {"weight_granularity", CHOICE, "channel", "tensor channel", "", offsetof(struct kure_point, granularity)},
+    {"weight_grid", CHOICE, "narrow", "narrow full midrise", "", offsetof(struct kure_point, grid)},
+    {"weight_truncation", CHOICE, "minmax", "minmax mse", "percentile kl gauss laplace lp sigma fixed", offsetof(struct kure_point, truncation)},
+    {"weight_rounding", CHOICE, "half_even", "half_even", "half_away half_up half_down half_to_zero floor ceil to_zero stochastic", NO_FIELD},
+    {"weight_step", CHOICE, "free", "free", "power_of_two", NO_FIELD},
+    {"activation_bits", CHOICE, "0", "0", "2 3 4 5 6 7 8", NO_FIELD},
+    {"first_bits", BITS, "8", NULL, "", offsetof(struct kure_point, first_bits)},
+    {"last_bits", BITS, "8", NULL, "", offsetof(struct kure_point, last_bits)},
+    {"weight_bits", BITS, "8", NULL, "", offsetof(struct kure_point, weight_bits)},
+    {"weight_step_ratio", RATIO, "1", NULL, "", offsetof(struct kure_point, step_ratio)},
+};
+enum { KEY_COUNT = sizeof keys / sizeof keys[0] };
+_Static_assert((int)KEY_COUNT <= (int)KURE_POINT_KEYS, "room in struct kure_points");
+_Static_assert(sizeof(enum kure_grid) == sizeof(int), "choices are stored as int");
+
+/* Other names of the design's keys, of which none acts in this version. */
+static const char *const later_keys[] = {
+    "weight_truncation_value", "weight_symmetric", "activation_rounding", "activation_truncation", "activation_truncation_value",
+    "activation_step", "activation_step_ratio", "activation_granularity", "activation_grid", "activation_symmetric", "method",
+    "profile", "every", "sample", "freeze_at", "start",
+};
+
+const char *kure_point_key(int i)
+{
+    return i < KEY_COUNT ? keys[i].name : NULL;
+}
+
+/* Index of a word in a blank-separated list, -1: not there. */
+static int word_index(const char *words, const char *word, size_t length)
+{
+    int index = 0;
+    while (*words) {
+        size_t n = strcspn(words, " ");
+        if (n == length && strncmp(words, word, n) == 0) return index;
+        words += n + (words[n] == ' ');
+        ++index;
+    }
+    return -1;
+}
+
+static enum kure_status parse_number(const struct point_key *k, const char *value, size_t length, struct kure_point *point,
+                                     struct kure_error *error)
+{
+    char *end;
+    double x = strtod(value, &end);
+    int whole = end == value + length && isfinite(x);
+    if (k->kind == BITS) {
+        if (!whole || x != floor(x) || x < 0 || x > 16 || x == 1) {
+            return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be an integer from 2 to 16, or 0 for float", k->name, (int)length, value);
+        }
+        if (point) *(int *)(void *)((char *)point + k->offset) = (int)x;
+        return KURE_OK;
+    }
+    if (!whole || x < 0.01 || x > 100) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a number from 0.01 to 100", k->name, (int)length, value);
+    }
+    if (point) *(double *)(void *)((char *)point + k->offset) = x;
+    return KURE_OK;
+}
+
+/* Parses one value, into `point` where that is not NULL. */
+static enum kure_status parse_one(const struct point_key *k, const char *value, size_t length, struct kure_point *point,
+                                  struct kure_error *error)
+{
+    if (k->kind != CHOICE) return parse_number(k, value, length, point, error);
+    int index = word_index(k->choices, value, length);
+    if (index < 0 && word_index(k->later, value, length) >= 0) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: not in this version, which has: %s", k->name, (int)length, value, k->choices);
+    }
+    if (index < 0) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be one of: %s", k->name, (int)length, value, k->choices);
+    if (point && k->offset != NO_FIELD) *(int *)(void *)((char *)point + k->offset) = index;
+    return KURE_OK;
+}
+
+/* The i-th value of a list; its length. */
+static const char *nth(const char *list, int i, size_t *length)
+{
+    for (; i > 0; --i) list += strcspn(list, ",") + 1;
+    *length = strcspn(list, ",");
+    return list;
+}
+
+static int list_length(const char *list)
+{
+    int n = 1;
+    for (; *list; ++list) n += *list == ',';
+    return n;
+}
+
+static int find_key(const char *name)
+{
+    for (int i = 0; i < KEY_COUNT; ++i) {
+        if (strcmp(keys[i].name, name) == 0) return i;
+    }
+    return -1;
+}
+
+static enum kure_status fail_unknown(const char *name, struct kure_error *error)
+{
+    for (size_t i = 0; i < sizeof later_keys / sizeof *later_keys; ++i) {
+        if (strcmp(name, later_keys[i]) == 0) return kure_fail(error, KURE_ERROR_INPUT, "quantizer key '%s': not in this version", name);
+    }
+    int best = 0;
+    for (int i = 1; i < KEY_COUNT; ++i) {
+        if (kure_edit_distance(name, keys[i].name) < kure_edit_distance(name, keys[best].name)) best = i;
+    }
+    return kure_fail(error, KURE_ERROR_INPUT, "unknown quantizer key '%s': did you mean '%s'?", name, keys[best].name);
+}
+
+enum kure_status kure_points_set(struct kure_points *points, const char *name, const char *list, struct kure_error *error)
+{
+    char weight_name[64];
+    int key = find_key(name);
+    if (key < 0) { /* the bare name sets weights and activations; these are float here */
+        snprintf(weight_name, sizeof weight_name, "weight_%s", name);
+        key = find_key(weight_name);
+    }
+    if (key < 0) return fail_unknown(name, error);
+    if (points->values[key]) return kure_fail(error, KURE_ERROR_INPUT, "quantizer key '%s' is given twice", keys[key].name);
+    for (int i = 0; i < list_length(list); ++i) {
+        size_t length;
+        const char *value = nth(list, i, &length);
+        enum kure_status status = parse_one(&keys[key], value, length, NULL, error);
+        if (status != KURE_OK) return status;
+    }
+    points->values[key] = strdup(list);
+    points->given = 1;
+    return points->values[key] ? KURE_OK : kure_fail_memory(error);
+}
+
+enum kure_status kure_points_set_option(struct kure_points *points, const char *option, const char *list, struct kure_error *error)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s", option);
+    for (char *p = key; *p; ++p) *p = *p == '-' ? '_' : *p;
+    return kure_points_set(points, key, list, error);
+}
+
+int kure_points_has(const struct kure_points *points, const char *key)
+{
+    int i = find_key(key);
+    return i >= 0 && points->values[i];
+}
+
+enum kure_status kure_points_parse(struct kure_points *points, const char *text, struct kure_error *error)
+{
+    char *copy = strdup(text), *rest = copy;
+    enum kure_status status = copy ? KURE_OK : kure_fail_memory(error);
+    for (char *item; status == KURE_OK && (item = strsep(&rest, ",")) != NULL;) {
+        char *equals = strchr(item, '=');
+        if (!equals) {
+            status = kure_fail(error, KURE_ERROR_INPUT, "--quantize %s: '%s' is not key=value", text, item);
+            break;
+        }
+        *equals = 0;
+        status = kure_points_set(points, item, equals + 1, error);
+    }
+    free(copy);
+    return status;
+}
+
+static const char *list_of(const struct kure_points *points, int key)
+{
+    return points->values[key] ? points->values[key] : keys[key].default_value;
+}
+
+int kure_points_count(const struct kure_points *points)
+{
+    int count = 1;
+    for (int i = 0; i < KEY_COUNT; ++i) count *= list_length(list_of(points, i));
+    return count;
+}
+
+struct kure_point kure_points_get(const struct kure_points *points, int index)
+{
+    struct kure_point point;
+    memset(&point, 0, sizeof point);
+    for (int i = KEY_COUNT - 1; i >= 0; --i) {
+        const char *list = list_of(points, i);
+        int n = list_length(list);
+        size_t length;
+        const char *value = nth(list, index % n, &length);
+        index /= n;
+        if (parse_one(&keys[i], value, length, &point, NULL) != KURE_OK) continue; /* checked when it was set */
+    }
+    return point;
+}
+
+void kure_points_free(struct kure_points *points)
+{
+    for (int i = 0; i < KEY_COUNT; ++i) free(points->values[i]);
+    memset(points, 0, sizeof *points);
+}
+
+const char *kure_grid_name(enum kure_grid grid)
+{
+    static const char *const names[] = {"narrow", "full", "midrise"};
+    return names[grid];
+}
+
+const char *kure_truncation_name(enum kure_truncation truncation)
+{
+    static const char *const names[] = {"minmax", "mse"};
+    return names[truncation];
+}
+
+const char *kure_granularity_name(enum kure_granularity granularity)
+{
+    static const char *const names[] = {"tensor", "channel"};
+    return names[granularity];
+}

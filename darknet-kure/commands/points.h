@@ -1,0 +1,46 @@
+/*
+ * points.h: the quantizer keys of a command line as a list of points to evaluate.
+ *
+ * Every key takes one value or a list; the points are all combinations, the key
+ * named first in the table of points.c varying slowest.
+ */
+#ifndef KURE_POINTS_H
+#define KURE_POINTS_H
+
+#include "evaluate.h"
+
+enum { KURE_POINT_KEYS = 16 };
+
+struct kure_points {
+    char *values[KURE_POINT_KEYS]; /* comma-separated, NULL: the default */
+    int given;                     /* any key was */
+};
+
+/* The keys, for getopt_long: weight_bits is --weight-bits. NULL after the last. */
+const char *kure_point_key(int i);
+
+/* Records `list` for `key` (as written in a cfg); checks every value.
+ * KURE_ERROR_INPUT: unknown key, a value out of range or not in this version. */
+KURE_CHECKED enum kure_status kure_points_set(struct kure_points *points, const char *key, const char *list,
+                                              struct kure_error *error);
+
+/* The same for an option's name, weight-bits. */
+KURE_CHECKED enum kure_status kure_points_set_option(struct kure_points *points, const char *option, const char *list,
+                                                     struct kure_error *error);
+
+/* Was this key (full name) given? */
+int kure_points_has(const struct kure_points *points, const char *key);
+
+/* --quantize key=value,key=value */
+KURE_CHECKED enum kure_status kure_points_parse(struct kure_points *points, const char *text, struct kure_error *error);
+
+int kure_points_count(const struct kure_points *points);
+struct kure_point kure_points_get(const struct kure_points *points, int i);
+void kure_points_free(struct kure_points *points);
+
+/* The name of a choice, for tables. */
+const char *kure_grid_name(enum kure_grid grid);
+const char *kure_truncation_name(enum kure_truncation truncation);
+const char *kure_granularity_name(enum kure_granularity granularity);
+
+#endif

@@ -1,0 +1,208 @@
+/* table.c: see table.h; JSON by jansson. */
+#define _GNU_SOURCE
+#include "table.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "error.h"
+
+static void no_memory(void)
+{
+    fprintf(stderr, "not enough memory for a table\n");
+    exit(1);
+}
+
+void kure_table_init(struct kure_table *table, const char *schema, const struct kure_column *columns, int count)
+{
+    memset(table, 0, sizeof *table);
+    table->schema = schema;
+    table->columns = columns;
+    table->column_count = count;
+}
+
+static char **row_of(const struct kure_table *table, int row)
+{
+    return table->cells + (size_t)row * (size_t)table->column_count;
+}
+
+void kure_table_add_row(struct kure_table *table)
+{
+    size_t columns = (size_t)table->column_count;
+    char **grown = realloc(table->cells, (size_t)(table->rows + 1) * columns * sizeof *grown);
+    if (!grown) no_memory();
+    table->cells = grown;
+    for (int i = 0; i < table->column_count; ++i) {
+        char *empty = strdup("");
+        if (!empty) no_memory();
+        row_of(table, table->rows)[i] = empty;
+    }
+    table->rows++;
+}
+
+/* Takes over `value`. */
+static void set_cell(struct kure_table *table, const char *column, char *value)
+{
+    for (int i = 0; value && i < table->column_count; ++i) {
+        if (strcmp(table->columns[i].name, column) != 0) continue;
+        char **cell = &row_of(table, table->rows - 1)[i];
+        free(*cell);
+        *cell = value;
+        return;
+    }
+    no_memory(); /* a column that does not exist is our own fault, found by the first run */
+}
+
+void kure_table_set_text(struct kure_table *table, const char *column, const char *value)
+{
+    set_cell(table, column, strdup(value));
+}
+
+void kure_table_set_integer(struct kure_table *table, const char *column, long long value)
+{
+    char *text = NULL;
+    if (asprintf(&text, "%lld", value) < 0) text = NULL;
+    set_cell(table, column, text);
+}
+
+void kure_table_set_real(struct kure_table *table, const char *column, double value)
+{
+    char text[64] = "";
+    for (int i = 0; i < table->column_count; ++i) {
+        if (strcmp(table->columns[i].name, column) == 0 && isfinite(value)) {
+            snprintf(text, sizeof text, table->columns[i].format, value);
+        }
+    }
+    set_cell(table, column, strdup(text));
+}
+
+/* ------------------------------------------------------------------------- */
+
+static int width_of(const struct kure_table *table, int column)
+{
+    size_t width = 0;
+    for (int r = 0; r < table->rows; ++r) {
+        size_t length = strlen(row_of(table, r)[column]);
+        if (length > width) width = length;
+    }
+    if (width == 0) return 0; /* no value anywhere: the column is not shown */
+    size_t name = strlen(table->columns[column].name);
+    return (int)(width > name ? width : name);
+}
+
+static void print_row(const struct kure_table *table, char **cells, const int *widths, FILE *out)
+{
+    const char *gap = "";
+    for (int i = 0; i < table->column_count; ++i) {
+        if (widths[i] == 0) continue;
+        const char *text = cells ? cells[i] : table->columns[i].name;
+        int left = table->columns[i].kind == KURE_CELL_TEXT;
+        fprintf(out, "%s%*s", gap, left ? -widths[i] : widths[i], text);
+        gap = "  ";
+    }
+    fprintf(out, "\n");
+}
+
+void kure_table_print(const struct kure_table *table, FILE *out)
+{
+    int *widths = calloc((size_t)table->column_count, sizeof *widths);
+    if (!widths) no_memory();
+    for (int i = 0; i < table->column_count; ++i) widths[i] = width_of(table, i);
+    print_row(table, NULL, widths, out);
+    for (int r = 0; r < table->rows; ++r) print_row(table, row_of(table, r), widths, out);
+    free(widths);
+}
+
+/* ------------------------------------------------------------------------- */
+
+static void write_csv_cell(const char *text, FILE *out)
+{
+    if (!strpbrk(text, ",\"\n")) {
+        fputs(text, out);
+        return;
+    }
+    fputc('"', out);
+    for (; *text; ++text) {
+        if (*text == '"') fputc('"', out);
+        fputc(*text, out);
+    }
+    fputc('"', out);
+}
+
+static int write_csv(const struct kure_table *table, FILE *out)
+{
+    for (int i = 0; i < table->column_count; ++i) fprintf(out, "%s%s", i ? "," : "", table->columns[i].name);
+    fputc('\n', out);
+    for (int r = 0; r < table->rows; ++r) {
+        for (int i = 0; i < table->column_count; ++i) {
+            if (i) fputc(',', out);
+            write_csv_cell(row_of(table, r)[i], out);
+        }
+        fputc('\n', out);
+    }
+    return !ferror(out);
+}
+
+static json_t *json_cell(enum kure_cell kind, const char *text)
+{
+    if (!*text) return json_null();
+    if (kind == KURE_CELL_INTEGER) return json_integer(atoll(text));
+    if (kind == KURE_CELL_REAL) return json_real(strtod(text, NULL));
+    return json_string(text);
+}
+
+static int write_json(const struct kure_table *table, FILE *out)
+{
+    json_t *rows = json_array();
+    for (int r = 0; r < table->rows; ++r) {
+        json_t *row = json_object();
+        for (int i = 0; i < table->column_count; ++i) {
+            json_object_set_new(row, table->columns[i].name, json_cell(table->columns[i].kind, row_of(table, r)[i]));
+        }
+        json_array_append_new(rows, row);
+    }
+    json_t *root = json_pack("{s:s, s:s, s:s, s:o}", "schema", table->schema, "model", table->model, "plan", table->plan, "rows", rows);
+    int ok = root && json_dumpf(root, out, JSON_INDENT(1)) == 0 && fputc('\n', out) != EOF;
+    json_decref(root);
+    return ok;
+}
+
+static enum kure_status write_file(const struct kure_table *table, const char *path,
+                                   int (*write)(const struct kure_table *, FILE *), struct kure_error *error)
+{
+    char *temporary = NULL;
+    if (asprintf(&temporary, "%s.tmp", path) < 0) return kure_fail_memory(error);
+    FILE *out = fopen(temporary, "w");
+    int ok = out && write(table, out);
+    if (out && fclose(out) != 0) ok = 0;
+    ok = ok && rename(temporary, path) == 0;
+    enum kure_status status = KURE_OK;
+    if (!ok) {
+        status = kure_fail(error, KURE_ERROR_FILE, "%s: cannot be written: %s", path, strerror(errno));
+        if (out) unlink(temporary);
+    }
+    free(temporary);
+    return status;
+}
+
+enum kure_status kure_table_write_csv(const struct kure_table *table, const char *path, struct kure_error *error)
+{
+    return write_file(table, path, write_csv, error);
+}
+
+enum kure_status kure_table_write_json(const struct kure_table *table, const char *path, struct kure_error *error)
+{
+    return write_file(table, path, write_json, error);
+}
+
+void kure_table_free(struct kure_table *table)
+{
+    for (int i = 0; i < table->rows * table->column_count; ++i) free(table->cells[i]);
+    free(table->cells);
+    table->cells = NULL;
+    table->rows = 0;
+}

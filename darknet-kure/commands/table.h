@@ -1,0 +1,46 @@
+/*
+ * table.h: one table, three ways out: aligned text, CSV, JSON. Column names are the
+ * same in all of them.
+ */
+#ifndef KURE_TABLE_H
+#define KURE_TABLE_H
+
+#include <stdio.h>
+
+#include "kure.h"
+
+enum kure_cell { KURE_CELL_TEXT, KURE_CELL_INTEGER, KURE_CELL_REAL };
+
+struct kure_column {
+    const char *name;
+    enum kure_cell kind;
+    const char *format; /* REAL: of printf, for one double */
+};
+
+struct kure_table {
+    const char *schema; /* "kure.stats/1" */
+    const struct kure_column *columns;
+    int column_count;
+    char model[33], plan[33]; /* hashes; "" where there is none */
+    char **cells;             /* [rows][column_count], "" = no value */
+    int rows;
+};
+
+void kure_table_init(struct kure_table *table, const char *schema, const struct kure_column *columns, int count);
+
+/* Starts a row; the cells that are not set stay empty. A NaN or infinite value is no value. */
+void kure_table_add_row(struct kure_table *table);
+void kure_table_set_text(struct kure_table *table, const char *column, const char *value);
+void kure_table_set_integer(struct kure_table *table, const char *column, long long value);
+void kure_table_set_real(struct kure_table *table, const char *column, double value);
+
+/* Aligned text: empty columns are left out. */
+void kure_table_print(const struct kure_table *table, FILE *out);
+
+/* Replace `path` only when all is written. */
+KURE_CHECKED enum kure_status kure_table_write_csv(const struct kure_table *table, const char *path, struct kure_error *error);
+KURE_CHECKED enum kure_status kure_table_write_json(const struct kure_table *table, const char *path, struct kure_error *error);
+
+void kure_table_free(struct kure_table *table);
+
+#endif

@@ -1,0 +1,236 @@
+/*
+ * kurtosis.c: the KURE term of one tensor and the step it makes.
+ *
+ *     dK/dw_i = 4/(n s^4) * t_i,  t_i = d_i^3 - m3 - (m4/m2) d_i,  d = w - mean
+ *
+ * for both conventions of s. sum t = 0 and sum t*w = 0: K does not depend on
+ * shift and scale. |t|^2 = n (m6 - m3^2 - m4^2/m2).
+ *
+ * Tested by tests/unit/test_kurtosis.c and test_kurtosis_fold.c.
+ */
+#include <math.h>
+
+#include "../backend/backend.h"
+#include "kure.h"
+#include "chunks.h"
+#include "fold.h"
+
+double kure_kurtosis(const struct kure_statistics *s, enum kure_std std)
+{
+    if (s->nonfinite || s->n < KURE_MIN_WEIGHTS || !(s->m2 > 0)) return NAN;
+    double ratio = std == KURE_STD_UNBIASED ? (double)(s->n - 1) / (double)s->n : 1;
+    return s->m4 / s->m2 / s->m2 * (ratio * ratio);
+}
+
+static struct kure_cubic cubic_of(const struct kure_statistics *s)
+{
+    return (struct kure_cubic){.mean = s->mean, .m3 = s->m3, .slope = s->m4 / s->m2};
+}
+
+/* d/dw (K - K_T)^2 = gain * t */
+static double gain_of(const struct kure_statistics *s, const struct kure_kurtosis_rule *rule)
+{
+    double k = kure_kurtosis(s, rule->std);
+    return 8 * (k - rule->target) * (k / s->m4) / (double)s->n; /* k/m4 = 1/s^4 */
+}
+
+/* factor that shortens `step` to `limit` */
+static double shorten(double step, double limit)
+{
+    return step > limit ? limit / step : 1;
+}
+
+/* ------------------------------------------------------------------------- */
+/* Measure                                                                    */
+
+/* mean over rows of K and of (K - K_T)^2; rows whose weights are all equal have
+ * no kurtosis and are left out. Returns the number of rows counted. */
+static size_t measure_rows(const struct kure_tensor *t, const struct kure_kurtosis_rule *rule,
+                           struct kure_kurtosis_measure *out)
+{
+    size_t counted = 0;
+    for (size_t c = 0; c < t->rows; c++) {
+        struct kure_statistics s;
+        kure_statistics_compute(t->weights + c * t->row_length, t->row_length, &s);
+        double k = kure_kurtosis(&s, rule->std);
+        if (isnan(k)) continue;
+        out->kurtosis += k;
+        out->loss += (k - rule->target) * (k - rule->target);
+        counted++;
+    }
+    if (counted) {
+        out->kurtosis /= (double)counted;
+        out->loss /= (double)counted;
+    }
+    return counted;
+}
+
+void kure_kurtosis_measure(const struct kure_tensor *tensor, const struct kure_kurtosis_rule *rule,
+                           struct kure_kurtosis_measure *out)
+{
+    size_t n = tensor->rows * tensor->row_length;
+    int by_row = rule->granularity == KURE_GRANULARITY_CHANNEL;
+    const float *x = tensor->weights;
+
+    *out = (struct kure_kurtosis_measure){.skip = KURE_SKIP_NO};
+    if (rule->fold && tensor->gamma) {
+        kure_fold(tensor);
+        x = tensor->scratch;
+    }
+    kure_statistics_compute(x, n, &out->statistics);
+    if (out->statistics.nonfinite) {
+        out->skip = KURE_SKIP_NONFINITE;
+    } else if ((by_row ? tensor->row_length : n) < KURE_MIN_WEIGHTS) {
+        out->skip = KURE_SKIP_SMALL;
+    } else if (by_row) {
+        if (measure_rows(tensor, rule, out) == 0) out->skip = KURE_SKIP_CONSTANT;
+    } else {
+        out->kurtosis = kure_kurtosis(&out->statistics, rule->std);
+        out->loss = (out->kurtosis - rule->target) * (out->kurtosis - rule->target);
+        if (isnan(out->kurtosis)) out->skip = KURE_SKIP_CONSTANT;
+    }
+}
+
+/* ------------------------------------------------------------------------- */
+/* Apply: one tensor                                                          */
+
+/* sum of t^2 over x[n], all in one sum */
+static double sum_squares(const float *x, size_t n, struct kure_cubic cubic)
+{
+    const struct kure_backend *cpu = kure_cpu();
+    size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
+    double sums[KURE_CHUNKS_MAX], total = 0;
+    KURE_PARALLEL_FOR(n)
+    for (size_t c = 0; c < chunks; c++) {
+        struct kure_dots dots;
+        const float *piece = x + c * size;
+        cpu->kurtosis_dots(piece, piece, kure_chunk_length(n, c), cubic, &dots);
+        sums[c] = dots.tt;
+    }
+    for (size_t c = 0; c < chunks; c++) total += sums[c];
+    return total;
+}
+
+/* |t| from the moments, or element by element where they cancel */
+static double cubic_norm(const float *x, const struct kure_statistics *s)
+{
+    double variance = s->m6 - s->m3 * s->m3 - s->m4 * s->m4 / s->m2;
+    if (variance > 1e-6 * s->m6) return sqrt((double)s->n * variance);
+    return sqrt(sum_squares(x, s->n, cubic_of(s)));
+}
+
+static void descend(float *updates, const float *x, size_t n, struct kure_cubic cubic, double gain)
+{
+    const struct kure_backend *cpu = kure_cpu();
+    size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
+    KURE_PARALLEL_FOR(n)
+    for (size_t c = 0; c < chunks; c++)
+        cpu->kurtosis_descend(updates + c * size, x + c * size, kure_chunk_length(n, c), cubic, gain);
+}
+
+static int apply_tensor(const struct kure_tensor *t, const struct kure_kurtosis_rule *rule,
+                        const struct kure_statistics *s, double factor, double rate, double max_step)
+{
+    double gain = factor * gain_of(s, rule), share = 1;
+    if (max_step > 0)
+        share = shorten(rate * fabs(gain) * cubic_norm(t->weights, s),
+                        max_step * sqrt((double)s->n * s->m2));
+    descend(t->updates, t->weights, s->n, cubic_of(s), gain * share);
+    return share < 1;
+}
+
+/* ------------------------------------------------------------------------- */
+/* Apply: rows                                                                */
+
+static int apply_rows(const struct kure_tensor *t, const struct kure_kurtosis_rule *rule,
+                      double factor, double rate, double max_step)
+{
+    size_t counted = 0;
+    double squares = 0, centred, share = 1;
+    struct kure_statistics s;
+
+    for (size_t c = 0; c < t->rows; c++) {
+        const float *row = t->weights + c * t->row_length;
+        kure_statistics_compute(row, t->row_length, &s);
+        if (isnan(kure_kurtosis(&s, rule->std))) continue;
+        counted++;
+        if (max_step > 0) {
+            double norm = gain_of(&s, rule) * cubic_norm(row, &s);
+            squares += norm * norm;
+        }
+    }
+    if (!counted) return 0;
+    factor /= (double)counted;
+    if (max_step > 0) {
+        kure_statistics_compute(t->weights, t->rows * t->row_length, &s);
+        centred = sqrt((double)s.n * s.m2);
+        share = shorten(rate * fabs(factor) * sqrt(squares), max_step * centred);
+    }
+    for (size_t c = 0; c < t->rows; c++) {
+        size_t at = c * t->row_length;
+        kure_statistics_compute(t->weights + at, t->row_length, &s);
+        if (isnan(kure_kurtosis(&s, rule->std))) continue;
+        descend(t->updates + at, t->weights + at, t->row_length, cubic_of(&s),
+                factor * share * gain_of(&s, rule));
+    }
+    return share < 1;
+}
+
+/* ------------------------------------------------------------------------- */
+/* Apply: folded tensor                                                       */
+
+/* x_c = f_c w_c with f_c = gamma_c / sigma_c, so with g = dL/dx:
+ *     dL/dw_c     = f_c g_c, here without its component along w_c
+ *     dL/dgamma_c = g_c . w_c / sigma_c                                       */
+static int apply_folded(const struct kure_tensor *t, const struct kure_kurtosis_rule *rule,
+                        const struct kure_statistics *s, double factor, double rate, double max_step)
+{
+    const struct kure_backend *cpu = kure_cpu();
+    struct kure_cubic cubic = cubic_of(s);
+    double gain = factor * gain_of(s, rule), share = 1, gamma_share = 1;
+    size_t k = t->row_length;
+
+    if (max_step > 0) {
+        double squares = 0, gamma_squares = 0, gammas = 0;
+        for (size_t c = 0; c < t->rows; c++) {
+            double f = kure_fold_factor(t->gamma[c], t->variance[c]);
+            double sigma = kure_fold_sigma(t->variance[c]);
+            struct kure_dots d;
+            cpu->kurtosis_dots(t->scratch + c * k, t->weights + c * k, k, cubic, &d);
+            double across = d.tt - (d.ww > 0 ? d.tw * d.tw / d.ww : 0);
+            squares += f * f * (across > 0 ? across : 0);
+            gamma_squares += d.tw * d.tw / (sigma * sigma);
+            double gamma = kure_flush(t->gamma[c]);
+            gammas += gamma * gamma;
+        }
+        struct kure_statistics raw;
+        kure_statistics_compute(t->weights, t->rows * k, &raw);
+        share = shorten(rate * fabs(gain) * sqrt(squares), max_step * sqrt((double)raw.n * raw.m2));
+        gamma_share = shorten(rate * fabs(gain) * sqrt(gamma_squares), max_step * sqrt(gammas));
+    }
+    for (size_t c = 0; c < t->rows; c++) {
+        double f = kure_fold_factor(t->gamma[c], t->variance[c]);
+        const float *x = t->scratch + c * k, *w = t->weights + c * k;
+        struct kure_dots d;
+        cpu->kurtosis_dots(x, w, k, cubic, &d);
+        if (f != 0)
+            cpu->kurtosis_descend_across(t->updates + c * k, x, w, k, cubic, f * gain * share,
+                                         d.ww > 0 ? d.tw / d.ww : 0);
+        t->gamma_updates[c] = kure_subtract(
+            t->gamma_updates[c], gain * gamma_share * d.tw / kure_fold_sigma(t->variance[c]));
+    }
+    return share < 1 || gamma_share < 1;
+}
+
+int kure_kurtosis_apply(const struct kure_tensor *tensor, const struct kure_kurtosis_rule *rule,
+                        const struct kure_kurtosis_measure *measure, double factor, double rate,
+                        double max_step)
+{
+    const struct kure_statistics *s = &measure->statistics;
+    if (measure->skip != KURE_SKIP_NO) return 0;
+    if (rule->granularity == KURE_GRANULARITY_CHANNEL)
+        /* a row's K does not depend on its scale, so folding changes nothing */
+        return apply_rows(tensor, rule, factor, rate, max_step);
+    if (rule->fold && tensor->gamma) return apply_folded(tensor, rule, s, factor, rate, max_step);
+    return apply_tensor(tensor, rule, s, factor, rate, max_step);
+}

@@ -1,0 +1,71 @@
+/*
+ * options.h: what the user wrote in our sections and keys, range-checked.
+ *
+ * Parsed by the rows of keys.def. A key that was not given keeps its default;
+ * per-layer keys have no default: `given` says whether they were written.
+ */
+#ifndef KURE_OPTIONS_H
+#define KURE_OPTIONS_H
+
+#include "cfg.h"
+
+/* One item of layers=: first..last inclusive, or a single number. */
+enum { KURE_LAYER_FIRST = -2, KURE_LAYER_LAST = -1 }; /* the words `first` and `last` */
+
+struct kure_layer_range {
+    int first, last; /* layer numbers or the words above */
+    int is_range;    /* 0: a single layer, which must have weights */
+};
+
+struct kure_layer_list {
+    int line;    /* of the key; 0: not given */
+    char *text;  /* as written, NULL: not given */
+    struct kure_layer_range *ranges;
+    int count;
+};
+
+struct kure_kurtosis_options {
+    int line; /* of [kurtosis]; 0: the cfg has no such section */
+    double target, lambda, max_step;
+    int64_t mode, granularity, fold, std, connected, start, ramp, every; /* CHOICE: the enum of kure.h */
+    struct kure_layer_list layers;
+    char *log; /* NULL: no log */
+};
+
+struct kure_net_options {
+    int64_t seed; /* -1: none */
+};
+
+struct kure_layer_options {
+    int line;          /* of the first key of ours in this layer; 0: none */
+    int64_t kurtosis;  /* -1: not given */
+    double target, lambda; /* NaN: not given */
+};
+
+struct kure_options {
+    char *path; /* of the cfg */
+    struct kure_kurtosis_options kurtosis;
+    struct kure_net_options net;
+    struct kure_layer_options *layer; /* [layers] */
+    int layers;
+};
+
+/* cfg [in], options [out]: owned by the caller, to be freed also after an error.
+ * KURE_ERROR_INPUT: unknown or misspelt section or key of ours, a value out of
+ * range, a key or section twice, a key that would be ignored. */
+KURE_CHECKED enum kure_status kure_options_parse(const struct kure_cfg *cfg, struct kure_options *options,
+                                                 struct kure_error *error);
+void kure_options_free(struct kure_options *options);
+
+/* The rows of keys.def, for help and documentation. */
+struct kure_key_text {
+    const char *section, *key, *kind, *default_text, *choices, *help;
+    double minimum, maximum;
+};
+size_t kure_key_count(void);
+void kure_key_text(size_t i, struct kure_key_text *out);
+
+/* Number of single-character edits between two names. */
+int kure_edit_distance(const char *a, const char *b);
+
+#endif

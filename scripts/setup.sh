@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# setup.sh [--check] GROUP...: installs the Debian packages of the groups that are missing;
+# with --check only says what is missing. As root (or with passwordless sudo) by apt-get;
+# otherwise the packages are unpacked into build/sysroot, which the build then uses.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+declare -A packages=(
+    [build]="gcc make patch xz-utils libjansson-dev libxxhash-dev"
+    [blas]="libopenblas-dev"
+    [demo]="dataset-fashion-mnist python3 python3-numpy python3-matplotlib python3-pil"
+    [test]="g++ libcmocka-dev python3-pytest"
+    [bench]="python3-torch"
+)
+
+check=0
+if [ "${1:-}" = --check ]; then check=1; shift; fi
+
+installed() {
+    dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed || [ -e "build/sysroot/.installed/$1" ]
+}
+
+missing=()
+for group in "$@"; do
+    for package in ${packages[$group]?"setup.sh: no group '$group'"}; do
+        installed "$package" || missing+=("$package")
+    done
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if [ $check = 1 ]; then
+    echo "Missing Debian packages: ${missing[*]}. Run 'make setup'$([[ " ${missing[*]} " == *" libopenblas-dev "* ]] && echo ", or build with BLAS=0")." >&2
+    exit 1
+fi
+
+if ! command -v apt-get >/dev/null; then
+    echo "This is not a Debian system: install what matches ${missing[*]} by hand." >&2
+    exit 1
+fi
+
+mkdir -p build
+log=build/setup.log
+as_root=()
+if [ "$(id -u)" != 0 ]; then as_root=(sudo -n); fi
+if [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; then
+    echo "Installing ${missing[*]} ..."
+    export DEBIAN_FRONTEND=noninteractive
+    install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}")
+    if ! "${install[@]}" >"$log" 2>&1; then
+        { "${as_root[@]}" apt-get update && "${install[@]}"; } >"$log" 2>&1 || {
+            tail -n 5 "$log" >&2
+            echo "apt-get could not install ${missing[*]}: see $log." >&2
+            exit 1
+        }
+    fi
+    exit 0
+fi
+
+echo "Not root: unpacking ${missing[*]} into build/sysroot ..."
+mkdir -p build/sysroot/.installed build/cache/deb
+closure=$(apt-get -s install --no-install-recommends "${missing[@]}" 2>"$log" | sed -n 's/^Inst \([^ ]*\) .*/\1/p') || true
+if [ -z "$closure" ]; then
+    cat "$log" >&2
+    echo "apt-get knows no way to get ${missing[*]}: run 'apt-get update' as root once." >&2
+    exit 1
+fi
+# shellcheck disable=SC2086
+(cd build/cache/deb && apt-get download $closure) >>"$log" 2>&1 || {
+    tail -n 5 "$log" >&2
+    echo "apt-get could not download the packages: see $log." >&2
+    exit 1
+}
+for deb in build/cache/deb/*.deb; do dpkg -x "$deb" build/sysroot; done
+for package in "${missing[@]}"; do : >"build/sysroot/.installed/$package"; done
