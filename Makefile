@@ -6,6 +6,7 @@
 #   FIXES=0          only the seam, not the numbered fixes
 #   SANITIZE=address,undefined           instrumented build
 #   BUILD=DIR        where everything goes (default: build)
+#   V=1              print the commands
 
 BUILD ?= build
 DARKNET ?=
@@ -26,8 +27,10 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
+Q := $(if $(V),,@)
 
 ROOT := $(CURDIR)
+comma := ,
 TREE := $(BUILD)/darknet-src
 SYSROOT := $(ROOT)/build/sysroot
 
@@ -72,27 +75,32 @@ $(shell mkdir -p $(BUILD) && printf '%s\n' '$(FLAGS)' | cmp -s - $(BUILD)/flags 
 all: $(BUILD)/darknet
 
 $(BUILD)/libkure.a: $(LIBKURE_OBJECTS)
-	rm -f $@
-	ar rcs $@ $^
+	@rm -f $@
+	$(if $(V),,@echo '  AR   $@')
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/libkure_adapter.a: $(call object,$(ADAPTER))
-	rm -f $@
-	ar rcs $@ $^
+	@rm -f $@
+	$(if $(V),,@echo '  AR   $@')
+	$(Q)ar rcs $@ $^
 
 $(call object,$(CORE) $(BACKEND)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD)/flags | check-tools
 	@mkdir -p $(@D)
-	$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -c $< -o $@
+	$(if $(V),,@echo '  CC   $<')
+	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -c $< -o $@
 
 ISA_baseline :=
 ISA_avx2 := -mavx2
 ISA_avx512 := -mavx512f -mavx512dq -mavx512vl -mprefer-vector-width=512
 $(BUILD)/obj/backend/cpu_%.o: darknet-kure/backend/cpu_kernels.c $(HEADERS) $(BUILD)/flags | check-tools
 	@mkdir -p $(@D)
-	$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(ISA_$*) -DKURE_ISA=$* -c $< -o $@
+	$(if $(V),,@echo '  CC   $< ($*)')
+	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(ISA_$*) -DKURE_ISA=$* -c $< -o $@
 
 $(call object,$(ADAPTER)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD)/flags $(TREE)/.kure-patches
 	@mkdir -p $(@D)
-	$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(HOST_INCLUDES) -c $< -o $@
+	$(if $(V),,@echo '  CC   $<')
+	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(HOST_INCLUDES) -c $< -o $@
 
 # ---- Darknet ---------------------------------------------------------------
 
@@ -108,13 +116,16 @@ DARKNET_FLAGS = GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBU
 $(BUILD)/darknet: $(if $(filter 1,$(KURE)),$(BUILD)/libkure.a $(BUILD)/libkure_adapter.a) $(TREE)/.kure-patches
 	@mkdir -p $(TREE)/obj
 	@rm -f $(TREE)/darknet
-	+env -u MAKEFLAGS -u CFLAGS -u CC $(MAKE) --no-print-directory -j$(shell nproc) -C $(TREE) darknet $(DARKNET_FLAGS) > $(BUILD)/darknet.log 2>&1 || { tail -n 20 $(BUILD)/darknet.log; exit 1; }
-	cp $(TREE)/darknet $@
+	@echo '  MAKE Darknet (output: $(BUILD)/darknet.log)'
+	+@env -u MAKEFLAGS -u CFLAGS -u CC $(MAKE) --no-print-directory -j$(shell nproc) -C $(TREE) darknet $(DARKNET_FLAGS) > $(BUILD)/darknet.log 2>&1 || { tail -n 20 $(BUILD)/darknet.log; exit 1; }
+	@cp $(TREE)/darknet $@
+	@echo 'Built $@. Next: make demo, or $@ kure --help'
 
 .PHONY: patch unpatch
 patch unpatch:
 	@test -n "$(DARKNET)" || { echo "make $@ DARKNET=DIR: name the Darknet tree to change" >&2; exit 1; }
 	@scripts/apply_patches.sh $(if $(filter unpatch,$@),-R,--fixes $(FIXES) --blas $(BLAS)) $(DARKNET)
+	@$(if $(filter patch,$@),echo "Patched $(DARKNET). To build there: make DARKNET=$(DARKNET) here once for the libraries$(comma) then$(comma) in that tree$(comma) make OPENMP=1 KURE_MK=$(ROOT)/darknet-kure/host.mk",echo "$(DARKNET) is as it was.")
 
 # ---- what is needed --------------------------------------------------------
 

@@ -141,7 +141,9 @@ static void decode(const network *net, const char *path, float *out)
 
 static void decode_batch(const network *net, char **paths, int n, float *out)
 {
+#ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic)
+#endif
     for (int i = 0; i < n; ++i) decode(net, paths[i], out + (size_t)i * (size_t)net->inputs);
 }
 

@@ -96,10 +96,27 @@ static void add_text(struct kure_file *file, const char *name, const char *value
     stop_on(kure_file_add_text(file, name, value, &error), &error);
 }
 
+/* A process that was killed between its two renames left the sidecar of `weights`
+ * under the waiting name, which is about to be written over: finishes its work. */
+static void finish_rename(const char *weights)
+{
+    struct kure_file file;
+    char hash[33];
+    char *waiting = name_of(weights, ".kure.new"), *name = name_of(weights, ".kure");
+    if (access(waiting, F_OK) == 0) {
+        const char *belongs = kure_file_read(waiting, &file, NULL) == KURE_OK ? kure_file_text(&file, "weights") : NULL;
+        if (belongs && kure_hash_file(weights, hash, NULL) == KURE_OK && strcmp(belongs, hash) == 0) rename(waiting, name);
+        kure_file_free(&file);
+    }
+    free(waiting);
+    free(name);
+}
+
 void kure_weights_written(network *net, const char *written, const char *file, int cutoff)
 {
     struct kure_network *k = net->kure;
     if (!k->trained || !kure_has_sidecar(k) || cutoff < net->n) return;
+    if (strcmp(written, file) != 0) finish_rename(file);
     struct kure_error error;
     struct kure_file out = {0};
     char hash[33], number[32], plan[512];
@@ -200,13 +217,19 @@ static void take_state(struct kure_network *k, const struct kure_file *file, con
     }
 }
 
-/* 1: `path` exists, is sound and belongs to weights of that hash. */
-static int try_sidecar(struct kure_network *k, const char *path, const char *hash)
+/* 1: `path` exists, is sound and belongs to weights of that hash. A waiting one may
+ * be cut short: its writer was killed before it touched the weights. */
+static int try_sidecar(struct kure_network *k, const char *path, const char *hash, int waiting)
 {
     if (access(path, F_OK) != 0) return 0;
     struct kure_error error;
     struct kure_file file;
-    stop_on(kure_file_read(path, &file, &error), &error);
+    enum kure_status status = kure_file_read(path, &file, &error);
+    if (status == KURE_ERROR_INPUT && waiting) {
+        kure_file_free(&file);
+        return 0;
+    }
+    stop_on(status, &error);
     if (strcmp(text_or_stop(&file, path, "format"), KURE_SIDECAR_FORMAT) != 0) {
         snprintf(error.text, sizeof error.text, "%s: is of format '%s'; this version reads %s", path,
                  kure_file_text(&file, "format"), KURE_SIDECAR_FORMAT);
@@ -225,7 +248,7 @@ void kure_sidecar_load(struct kure_network *k, const char *weights)
     char *waiting = name_of(weights, ".kure.new"), *name = name_of(weights, ".kure");
     if (access(waiting, F_OK) == 0 || access(name, F_OK) == 0) {
         stop_on(kure_hash_file(weights, hash, &error), &error);
-        if (!try_sidecar(k, waiting, hash) && !try_sidecar(k, name, hash) && access(name, F_OK) == 0) {
+        if (!try_sidecar(k, waiting, hash, 1) && !try_sidecar(k, name, hash, 0) && access(name, F_OK) == 0) {
             snprintf(error.text, sizeof error.text, "%s: does not belong to %s, which was written by something else since; "
                      "delete it to start from the weights alone", name, weights);
             kure_stop(&error);

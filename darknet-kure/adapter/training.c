@@ -39,6 +39,18 @@ static void catch_signals(void)
     }
 }
 
+/* A missing folder would otherwise show at the first checkpoint, hours later. */
+static void check_backup(const char *backup)
+{
+    static int checked;
+    if (checked) return;
+    checked = 1;
+    if (access(backup, W_OK | X_OK) == 0) return;
+    struct kure_error error;
+    snprintf(error.text, sizeof error.text, "backup=%s: no such folder, or it cannot be written: no checkpoint could be saved", backup);
+    kure_stop(&error);
+}
+
 static void leave_with_checkpoint(network *net, const char *backup, const char *base)
 {
     char *path = NULL;
@@ -99,6 +111,7 @@ void kure_iteration(network **nets, int n, float loss, const char *backup, const
     struct kure_network *k = net->kure;
     long long update = kure_updates_done(net);
     catch_signals();
+    check_backup(backup);
     k->trained = 1;
     k->unseen = 0;
     if (k->plan.kurtosis.log) {

@@ -49,8 +49,8 @@ typedef double kure_op_sum(const float *x, size_t n);
 typedef void kure_op_power_sums(const float *x, size_t n, float pivot, struct kure_power_sums *out);
 
 /* updates[n] [in, out], x[n] */
-typedef void kure_op_kurtosis_descend(float *updates, const float *x, size_t n, struct kure_cubic cubic,
-                                      double gain);
+typedef void kure_op_kurtosis_descend(float *updates, const float *x, size_t n,
+                                      struct kure_narrow_cubic cubic, float gain);
 
 /* x[n]: folded weights; w[n]: weights (may be x) */
 typedef void kure_op_kurtosis_dots(const float *x, const float *w, size_t n, struct kure_cubic cubic,

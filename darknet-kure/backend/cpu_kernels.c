@@ -131,11 +131,11 @@ static void power_sums_cpu(const float *x, size_t n, float pivot, struct kure_po
     };
 }
 
-static void kurtosis_descend_cpu(float *updates, const float *x, size_t n, struct kure_cubic cubic,
-                                 double gain)
+static void kurtosis_descend_cpu(float *restrict updates, const float *restrict x, size_t n,
+                                 struct kure_narrow_cubic cubic, float gain)
 {
     for (size_t i = 0; i < n; i++)
-        updates[i] = kure_subtract(updates[i], gain * kure_cubic_at(x[i], cubic));
+        updates[i] = kure_subtract(updates[i], gain * kure_narrow_cubic_at(x[i], cubic));
 }
 
 static void kurtosis_dots_cpu(const float *x, const float *w, size_t n, struct kure_cubic cubic,
@@ -162,7 +162,7 @@ static void kurtosis_descend_across_cpu(float *updates, const float *x, const fl
 {
     for (size_t i = 0; i < n; i++) {
         double across = kure_cubic_at(x[i], cubic) - along * kure_flush(w[i]);
-        updates[i] = kure_subtract(updates[i], gain * across);
+        updates[i] = kure_subtract(updates[i], (float)(gain * across));
     }
 }
 

@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,6 +78,8 @@ static enum kure_status fail_range(const struct kure_key *k, const struct kure_p
     const char *what = k->kind == INTEGER ? "an integer" : "a number";
     if (k->kind == INTEGER && k->maximum == 1) {
         snprintf(limit, sizeof limit, "0 or 1");
+    } else if (k->maximum >= 0x1p63) {
+        snprintf(limit, sizeof limit, "%s from %.0f to %lld", what, k->minimum, LLONG_MAX);
     } else {
         snprintf(limit, sizeof limit, "%s from %.0f to %.19g", what, k->minimum, k->maximum);
     }

@@ -111,21 +111,70 @@ static double sum_squares(const float *x, size_t n, struct kure_cubic cubic)
     return total;
 }
 
+/* |t|^2 / n; what cancels is the part of t along 1 and d */
+static double cubic_variance(const struct kure_statistics *s)
+{
+    return s->m6 - s->m3 * s->m3 - s->m4 * s->m4 / s->m2;
+}
+
 /* |t| from the moments, or element by element where they cancel */
 static double cubic_norm(const float *x, const struct kure_statistics *s)
 {
-    double variance = s->m6 - s->m3 * s->m3 - s->m4 * s->m4 / s->m2;
+    double variance = cubic_variance(s);
     if (variance > 1e-6 * s->m6) return sqrt((double)s->n * variance);
     return sqrt(sum_squares(x, s->n, cubic_of(s)));
 }
 
-static void descend(float *updates, const float *x, size_t n, struct kure_cubic cubic, double gain)
+/* x, or 0 where it is nothing next to scale */
+static double significant(double x, double scale)
+{
+    return fabs(x) < 0x1p-60 * scale ? 0 : x;
+}
+
+/* The cubic in floats, gain [in, out] likewise; 0 where floats are too narrow:
+ * - The terms of t cancel to less than a tenth: the gradient would be off by
+ *   more than some 1e-6 of its norm.
+ * - A subnormal could show. Inside these limits it cannot: with |mean| >=
+ *   2^-60 sigma >= 2^-100 a difference is 0 or at least 2^-124; with mean = 0
+ *   a subnormal z adds at most 2^10 * 2^12 * 2^-125, below what kure_subtract
+ *   takes for 0. */
+static int make_narrow(const struct kure_statistics *s, double gain,
+                       struct kure_narrow_cubic *cubic, float *narrow_gain)
+{
+    double sigma = sqrt(s->m2), kurtosis = s->m4 / s->m2 / s->m2;
+    double mean = significant(s->mean, sigma), scaled = gain * sigma * s->m2;
+    if (cubic_variance(s) < 0.01 * s->m6) return 0;
+    if (sigma < 0x1p-40 || sigma > 0x1p40 || kurtosis > 0x1p12) return 0;
+    if (fabs(scaled) < 0x1p-60 || fabs(scaled) > 0x1p10) return 0;
+    cubic->mean = (float)mean;
+    cubic->rest = (float)significant(mean - cubic->mean, sigma);
+    cubic->inverse = (float)(1 / sigma);
+    cubic->skewness = (float)significant(s->m3 / sigma / s->m2, 1);
+    cubic->kurtosis = (float)kurtosis;
+    *narrow_gain = (float)scaled;
+    return 1;
+}
+
+/* updates -= gain * t(x) */
+static void descend(float *updates, const float *x, const struct kure_statistics *s, double gain)
 {
     const struct kure_backend *cpu = kure_cpu();
-    size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
+    size_t n = s->n, size = kure_chunk_size(n), chunks = kure_chunk_count(n);
+    struct kure_narrow_cubic narrow;
+    float narrow_gain;
+    int is_narrow = make_narrow(s, gain, &narrow, &narrow_gain);
+
+    if (gain == 0) return;
     KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++)
-        cpu->kurtosis_descend(updates + c * size, x + c * size, kure_chunk_length(n, c), cubic, gain);
+    for (size_t c = 0; c < chunks; c++) {
+        const float *from = x + c * size;
+        if (is_narrow)
+            cpu->kurtosis_descend(updates + c * size, from, kure_chunk_length(n, c), narrow,
+                                  narrow_gain);
+        else
+            cpu->kurtosis_descend_across(updates + c * size, from, from, kure_chunk_length(n, c),
+                                         cubic_of(s), gain, 0);
+    }
 }
 
 static int apply_tensor(const struct kure_tensor *t, const struct kure_kurtosis_rule *rule,
@@ -135,7 +184,7 @@ static int apply_tensor(const struct kure_tensor *t, const struct kure_kurtosis_
     if (max_step > 0)
         share = shorten(rate * fabs(gain) * cubic_norm(t->weights, s),
                         max_step * sqrt((double)s->n * s->m2));
-    descend(t->updates, t->weights, s->n, cubic_of(s), gain * share);
+    descend(t->updates, t->weights, s, gain * share);
     return share < 1;
 }
 
@@ -170,8 +219,7 @@ static int apply_rows(const struct kure_tensor *t, const struct kure_kurtosis_ru
         size_t at = c * t->row_length;
         kure_statistics_compute(t->weights + at, t->row_length, &s);
         if (isnan(kure_kurtosis(&s, rule->std))) continue;
-        descend(t->updates + at, t->weights + at, t->row_length, cubic_of(&s),
-                factor * share * gain_of(&s, rule));
+        descend(t->updates + at, t->weights + at, &s, factor * share * gain_of(&s, rule));
     }
     return share < 1;
 }
@@ -217,7 +265,7 @@ static int apply_folded(const struct kure_tensor *t, const struct kure_kurtosis_
             cpu->kurtosis_descend_across(t->updates + c * k, x, w, k, cubic, f * gain * share,
                                          d.ww > 0 ? d.tw / d.ww : 0);
         t->gamma_updates[c] = kure_subtract(
-            t->gamma_updates[c], gain * gamma_share * d.tw / kure_fold_sigma(t->variance[c]));
+            t->gamma_updates[c], (float)(gain * gamma_share * d.tw / kure_fold_sigma(t->variance[c])));
     }
     return share < 1 || gamma_share < 1;
 }

@@ -140,10 +140,17 @@ static double least_error_step(const struct cloud *cloud, const struct kure_quan
      * falls as they move out. */
     double lowest = cloud->mean_magnitude / (1 << q->bits);
     struct trial best[CANDIDATES], minimum;
-
     for (int i = 0; i < CANDIDATES; i++) best[i] = (struct trial){INFINITY, covering};
-    for (double step = 1.05 * covering; step >= lowest; step *= 0.97)
+
+    for (double step = 1.05 * covering; step >= lowest; step *= 0.96)
         keep(best, try_step(cloud, q, step));
+
+    /* A step that moves the outermost level by one moves it by 1/2^(bits-1), and
+     * the error rises and falls meanwhile. */
+    int fine = 16 + (1 << q->bits) / 3;
+    double from = 0.94 * best[0].step, width = 0.12 * best[0].step / fine;
+    for (int i = 0; i <= fine; i++) keep(best, try_step(cloud, q, from + i * width));
+
     minimum = best[0];
     for (int i = 0; i < CANDIDATES; i++) {
         struct trial at = best[i];
@@ -168,12 +175,14 @@ enum kure_status kure_step_size(const float *x, size_t n, const struct kure_quan
     *step = 0;
     if (q->bits < 2 || q->bits > 16)
         return kure_fail(error, KURE_ERROR_INPUT, "bits is %d: a step size needs 2 to 16", q->bits);
+    if (q->bits > 8 && q->truncation == KURE_TRUNCATION_MSE) /* finer than the histogram */
+        return kure_fail(error, KURE_ERROR_INPUT, "bits is %d: truncation mse needs 2 to 8", q->bits);
     kure_statistics_compute(x, n, &s);
     if (s.nonfinite)
         return kure_fail(error, KURE_ERROR_INPUT, "%llu of %zu values are not finite",
                          (unsigned long long)s.nonfinite, n);
     *step = covering_step(s.min, s.max, q);
-    if (q->truncation == KURE_TRUNCATION_MINMAX || *step == 0) return KURE_OK;
+    if (q->truncation == KURE_TRUNCATION_MINMAX || *step < 0x1p-100) return KURE_OK;
     if (!cloud_make(&cloud, x, n, fmax(s.max, -s.min)))
         return kure_fail_memory(error);
     *step = least_error_step(&cloud, q, *step);

@@ -7,6 +7,10 @@
  * Conventions. A weight tensor is w[rows][row_length], float32, one row per
  * output channel. Functions that can fail return a status and, unless `error`
  * is NULL, one sentence. None prints, exits or keeps a pointer to its arguments.
+ *
+ * A float below FLT_MIN in magnitude counts as 0 everywhere, so that results do
+ * not depend on how the process treats subnormals (Darknet's -Ofast start-up
+ * code drops them).
  */
 #ifndef KURE_H
 #define KURE_H
@@ -40,7 +44,7 @@ struct kure_error {
 /* Statistics (core/statistics.c, backend)                                    */
 
 /* m2..m4 and m6 are central moments, (1/n) sum (x - mean)^k. With nonfinite != 0
- * the other fields are unspecified. n = 0 gives zeros. */
+ * the fields after it are unspecified. n = 0 gives zeros. */
 struct kure_statistics {
     uint64_t n;
     uint64_t nonfinite; /* elements that are NaN or infinite */
@@ -52,8 +56,8 @@ struct kure_statistics {
  * instruction set: fixed chunks, fixed lanes, a fixed tree of double sums. */
 void kure_statistics_compute(const float *x, size_t n, struct kure_statistics *out);
 
-double kure_statistics_std(const struct kure_statistics *s);      /* unbiased, n-1 */
-double kure_statistics_skewness(const struct kure_statistics *s); /* m3/m2^1.5 */
+double kure_statistics_std(const struct kure_statistics *s);      /* unbiased, n-1; 0 for n < 2 */
+double kure_statistics_skewness(const struct kure_statistics *s); /* m3/m2^1.5; 0 for m2 = 0 */
 
 /* ------------------------------------------------------------------------- */
 /* Kurtosis and its gradient (core/kurtosis.c)                                */
@@ -98,7 +102,10 @@ struct kure_kurtosis_measure {
 };
 
 /* Kurtosis and loss of one tensor (equation 15 before the mean over layers).
- * With fold = 1 tensor->scratch holds the folded weights afterwards. */
+ * With fold = 1 and batch norm tensor->scratch holds the folded weights
+ * afterwards. Granularity channel: rows whose weights are all equal are left out
+ * of the mean; a row's K does not depend on its scale, so folding changes only
+ * `statistics`. */
 void kure_kurtosis_measure(const struct kure_tensor *tensor, const struct kure_kurtosis_rule *rule,
                            struct kure_kurtosis_measure *out);
 
@@ -106,12 +113,12 @@ void kure_kurtosis_measure(const struct kure_tensor *tensor, const struct kure_k
  * (the weights' part without its component along each row: otherwise the
  * filter norms run away, since the variance follows them).
  *
- * measure  [in]: of the same tensor with unchanged weights
+ * measure  [in]: of the same tensor with unchanged weights and scratch
  * factor   [in]: lambda * B * (1/L for mode avg, 1 for sum and max)
  * rate     [in]: learning rate / B: what Darknet multiplies updates by
  * max_step [in]: the step rate*factor*|d loss/d w| is scaled down to at most
  *                max_step * |w - mean| (and the step on gamma to max_step *
- *                |gamma|); 0: no limit
+ *                |gamma|, separately); 0: no limit
  * Returns 1 where max_step acted, else 0. */
 int kure_kurtosis_apply(const struct kure_tensor *tensor, const struct kure_kurtosis_rule *rule,
                         const struct kure_kurtosis_measure *measure, double factor, double rate,
@@ -136,16 +143,18 @@ struct kure_quantizer {
 };
 
 /* Step size D for x[n] before step_ratio. minmax: the smallest step whose grid
- * covers every value; mse: the one of least squared error (exact values below
+ * covers every value (its outermost levels lie at or beyond min and max); mse,
+ * 2 to 8 bits: the one of least squared error (exact values below
  * KURE_HISTOGRAM_BINS elements, a histogram of them above). 0 for a tensor of
- * zeros or n = 0. Non-finite values are an error. */
+ * zeros or n = 0. Non-finite values are an error. May allocate. */
 enum { KURE_HISTOGRAM_BINS = 8192 };
 KURE_CHECKED enum kure_status kure_step_size(const float *x, size_t n, const struct kure_quantizer *q,
                                              double *step, struct kure_error *error);
 
 /* y[i] = D * clamp(round_half_even(x[i] / D)), or for midrise
- * D * (clamp(round_half_even(x[i]/D - 1/2)) + 1/2); x and y may be the same.
- * A step of 0 gives zeros. EXACT: the same bits on every instruction set. */
+ * D * (clamp(round_half_even(x[i]/D - 1/2)) + 1/2), each operation in float;
+ * x and y may be the same. NaN counts as 0, infinities are clamped, and a step
+ * of 0 gives zeros. EXACT: the same bits on every instruction set. */
 void kure_fake_quantize(const float *x, float *y, size_t n, float step, int bits, enum kure_grid grid);
 
 struct kure_quantization {
@@ -157,14 +166,17 @@ struct kure_quantization {
  * fold [in]: 1: Q(w*s)/s with s = gamma/sqrt(variance + 1e-5): the grid is that
  *            of the folded tensor; rows with |s| < 2^-40 of the largest stay float.
  * tensor->updates is not used; scratch is needed with fold as above.
- * signal and noise are of what is quantized (the folded tensor with fold = 1). */
+ * signal and noise are of what is quantized (the folded tensor with fold = 1).
+ * On an error (non-finite weights, a step outside 2^-100 .. 2^100, no memory)
+ * the weights are as they were. bits = 0 measures the signal alone. */
 KURE_CHECKED enum kure_status kure_quantize_tensor(const struct kure_tensor *tensor,
                                                    const struct kure_quantizer *q, int fold,
                                                    struct kure_quantization *out,
                                                    struct kure_error *error);
 
 /* The name of the instruction set in use: "baseline", "avx2" or "avx512".
- * The environment variable KURE_ISA names another one that the machine has. */
+ * The environment variable KURE_ISA names another one; where the machine lacks
+ * it or the name is unknown the widest is used, as this name then says. */
 const char *kure_instruction_set(void);
 
 #ifdef __cplusplus

@@ -122,8 +122,7 @@ KURE_MATH float kure_dequantize(float code, struct kure_levels q)
 /* Kurtosis                                                                   */
 
 /* dK/dx = 4/(n s^4) * (d^3 - m3 - (m4/m2) d), d = x - mean: the bracket, which
- * does not depend on how s is defined. Double: with an outlier or |mean| >> s
- * its terms cancel to less than the precision of a float. */
+ * does not depend on how s is defined. */
 struct kure_cubic {
     double mean, m3;
     double slope; /* m4/m2 */
@@ -135,11 +134,26 @@ KURE_MATH double kure_cubic_at(float x, struct kure_cubic c)
     return d * (d * d - c.slope) - c.m3;
 }
 
+/* The same in floats, half the work: z^3 - skewness - kurtosis z, z = d/sigma,
+ * with sigma^2 = m2. The mean is mean + rest, since |mean| may be far above
+ * sigma. Bits do not depend on FTZ within the limits of kure_cubic_is_narrow. */
+struct kure_narrow_cubic {
+    float mean, rest;
+    float inverse; /* 1/sigma */
+    float skewness, kurtosis;
+};
+
+KURE_MATH float kure_narrow_cubic_at(float x, struct kure_narrow_cubic c)
+{
+    float z = ((kure_flush(x) - c.mean) - c.rest) * c.inverse;
+    return z * (z * z - c.kurtosis) - c.skewness;
+}
+
 /* update - term. A term up to 2^-100 is 0; next to a larger one a subnormal
  * update does not count, so it needs no treatment of its own. */
-KURE_MATH float kure_subtract(float update, double term)
+KURE_MATH float kure_subtract(float update, float term)
 {
-    return kure_flush(update - kure_beyond((float)term, 0x0d800000));
+    return kure_flush(update - kure_beyond(term, 0x0d800000));
 }
 
 #endif

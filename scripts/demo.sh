@@ -1,0 +1,202 @@
+#!/usr/bin/env bash
+# demo.sh [--seed N] [--out DIR] [--images N]: the whole story on Fashion-MNIST.
+#
+# Trains a float baseline, fine-tunes it with KURE and, as a fair control, without
+# (same updates, rate and seed), evaluates the three over bits and step size, and writes
+# DIR/report.html. Called by `make demo` (DIR: build/demo) and, per seed, by paper.py.
+#
+# May be interrupted and run again: a step is skipped when its output is there and was
+# made from the same inputs (DIR/stamps holds their hash); a training goes on from its
+# last checkpoint.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+seed=1
+out=build/demo
+images=0 # 0: all test images
+python=${PYTHON:-/usr/bin/python3}
+darknet=build/darknet
+pictures=build/fashion-mnist
+
+bits=8,6,5,4,3,2
+ratios=0.8,0.9,1.0,1.1,1.2,1.4
+narrow_mse=weight_truncation=mse,weight_grid=narrow
+declare -A settings=(
+    [raw]="$narrow_mse,weight_granularity=tensor,batchnorm=train"
+    [folded]="$narrow_mse,weight_granularity=tensor,batchnorm=fold"
+    [channel]="$narrow_mse,weight_granularity=channel,batchnorm=fold"
+)
+models="baseline control kure"
+
+fail() { echo "demo: $*" >&2; exit 1; }
+number() { [[ "$2" =~ ^[0-9]+$ ]] || fail "$1 $2: must be a whole number"; }
+
+while [ $# -gt 0 ]; do
+    [ $# -gt 1 ] || [ "$1" = --help ] || fail "$1: unknown option or its value is missing (--help)"
+    case $1 in
+    --seed) number "$1" "$2"; seed=$2 ;;
+    --images) number "$1" "$2"; images=$2 ;;
+    --out) out=${2%/}; [[ "$out" != *[[:space:]\#]* && -n "$out" ]] || fail "--out '$2': Darknet cannot read such a path" ;;
+    --help) sed -n '2,/^set/{/^set/d; s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+    *) fail "$1: unknown option (--help)" ;;
+    esac
+    shift 2
+done
+
+[ -x $darknet ] || fail "$darknet is missing: run 'make' first"
+if [ -d build/sysroot ]; then # packages unpacked by setup.sh without root
+    export PYTHONPATH="$PWD/build/sysroot/usr/lib/python3/dist-packages${PYTHONPATH:+:$PYTHONPATH}"
+    libraries=$(find "$PWD/build/sysroot/usr/lib" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:)
+    export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+fi
+mkdir -p "$out"/{backup,stamps,points}
+
+# ---- progress, interruption ------------------------------------------------
+
+elapsed() { printf '%d:%02d' $((SECONDS / 60)) $((SECONDS % 60)); }
+stage() { echo "[$(elapsed)] $*"; }
+
+child=
+stopped=
+trap 'stopped=130' INT # reaches the child as well: the terminal sends it to both
+trap 'stopped=143; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
+
+# Runs a command, also under Ctrl-C to its end; its messages go to file $1 unless on a terminal.
+run() {
+    local log=$1 status
+    shift
+    if [ -t 1 ] && [ -t 2 ]; then log=/dev/tty; fi
+    (trap - INT TERM; exec "$@") >>"$log" 2>&1 &
+    child=$!
+    while :; do
+        status=0
+        wait "$child" || status=$?
+        kill -0 "$child" 2>/dev/null || break
+    done
+    child=
+    if [ -n "$stopped" ]; then
+        echo "[$(elapsed)] Stopped. Run the same command again to go on from here." >&2
+        exit "$stopped"
+    fi
+    [ $status = 0 ] && return
+    [ "$log" = /dev/tty ] || tail -n 3 "$log" >&2
+    fail "'$*' failed (status $status)$([ "$log" = /dev/tty ] || echo "; its messages are in $log")"
+}
+
+# ---- steps -----------------------------------------------------------------
+
+# Hash of words and of the files among them.
+key_of() {
+    local word
+    for word in "$@"; do
+        echo "$word"
+        [ ! -f "$word" ] || sha256sum <"$word"
+    done | sha256sum | cut -c1-32
+}
+
+is_done() { [ -e "$3" ] && [ "$(cat "$out/stamps/$1" 2>/dev/null)" = "$2" ]; }
+mark_done() { echo "$2" >"$out/stamps/$1.tmp" && mv "$out/stamps/$1.tmp" "$out/stamps/$1"; }
+
+prepare_images() {
+    local result
+    stage "Preparing the images"
+    result=$("$python" scripts/prepare_fashion_mnist.py --out $pictures) || exit
+    echo "       $result"
+    sed "s#^backup=.*#backup=$out/backup#" $pictures/fashion.data >"$out/fashion.data"
+}
+
+# The cfg of a model with this run's seed and log.
+write_cfg() {
+    sed -e "s#^seed=.*#seed=$seed#" -e "s#^log=.*#log=$out/$1.log.csv#" "$2" >"$out/$1.cfg.tmp"
+    cmp -s "$out/$1.cfg.tmp" "$out/$1.cfg" || cp "$out/$1.cfg.tmp" "$out/$1.cfg"
+    rm "$out/$1.cfg.tmp"
+}
+
+# train NAME WHAT [WEIGHTS]: from nothing, or a new schedule from WEIGHTS
+train() {
+    local name=$1 what=$2 weights=${3:-} key checkpoint=
+    local made=$out/backup/$name
+    key=$(key_of $darknet "$out/$name.cfg" $pictures/complete.json $weights)
+    if is_done "$name" "$key" "$out/$name.weights"; then
+        stage "$what: already trained"
+        return
+    fi
+    if [ "$(cat "$out/stamps/$name.begun" 2>/dev/null)" = "$key" ]; then
+        checkpoint=$(ls -t "$made".backup "$made".weights "$made"_*.weights 2>/dev/null | head -n 1) || true
+    fi
+    if [ -n "$checkpoint" ]; then
+        stage "$what: going on from $checkpoint"
+        run "$out/$name.out" $darknet classifier train "$out/fashion.data" "$out/$name.cfg" "$checkpoint"
+    else
+        stage "$what"
+        rm -f "$made".* "$made"_* "$out/$name".{out,log.csv,weights,weights.kure}
+        mark_done "$name.begun" "$key"
+        run "$out/$name.out" $darknet classifier train "$out/fashion.data" "$out/$name.cfg" ${weights:+"$weights" -clear}
+    fi
+    cp "$made.weights.kure" "$out/$name.weights.kure"
+    cp "$made.weights" "$out/$name.weights.tmp" && mv "$out/$name.weights.tmp" "$out/$name.weights"
+    mark_done "$name" "$key"
+    rm -f "$made".* "$made"_*
+}
+
+# table STEP FILE COMMAND...: a command that writes a table with --csv
+table() {
+    local step=$1 file=$2 key
+    shift 2
+    key=$(key_of "$@" $pictures/complete.json)
+    is_done "$step" "$key" "$file" && return
+    run "$out/$step.out" "$@" --csv "$file"
+    mark_done "$step" "$key"
+}
+
+evaluate() {
+    local name=$1 setting
+    local network=("$out/$name.cfg" "$out/$name.weights")
+    local count=()
+    [ "$images" = 0 ] || count=(--images "$images")
+    stage "Evaluating $name: float, then bits $bits x step ratios $ratios in three settings"
+    table "stats-$name" "$out/$name.stats.csv" $darknet kure stats "${network[@]}" --weight-truncation mse --weight-granularity tensor
+    table "eval-$name-float" "$out/points/$name-float.csv" $darknet kure eval "${network[@]}" "$out/fashion.data" "${count[@]}"
+    for setting in raw folded channel; do
+        table "eval-$name-$setting" "$out/points/$name-$setting.csv" $darknet kure eval "${network[@]}" "$out/fashion.data" \
+            --quantize "${settings[$setting]}" --weight-bits $bits --weight-step-ratio $ratios "${count[@]}"
+    done
+}
+
+# All points in one table, the model in its first column.
+write_sweep() {
+    local name setting
+    {
+        sed -n '1s/^/model,/p' "$out/points/baseline-float.csv"
+        for name in $models; do
+            for setting in float raw folded channel; do
+                sed "1d; s/^/$name,/" "$out/points/$name-$setting.csv"
+            done
+        done
+    } >"$out/sweep.csv.tmp"
+    mv "$out/sweep.csv.tmp" "$out/sweep.csv"
+}
+
+write_report() {
+    local name files=("$out/sweep.csv")
+    for name in $models; do
+        files+=("$out/$name.log.csv" "$out/$name.stats.csv" "$name=$out/$name.cfg,$out/$name.weights")
+    done
+    echo
+    "$python" scripts/report.py "${files[@]}" -o "$out/report.html"
+}
+
+# ---- the story -------------------------------------------------------------
+
+prepare_images
+write_cfg baseline cfg/fashion.cfg
+write_cfg control cfg/fashion-control.cfg
+write_cfg kure cfg/fashion-kure.cfg
+train baseline "Training the float baseline"
+train control "Fine-tuning without KURE (control)" "$out/baseline.weights"
+train kure "Fine-tuning with KURE" "$out/baseline.weights"
+for model in $models; do evaluate "$model"; done
+write_sweep
+stage "Writing the report"
+write_report
+echo "Done in $(elapsed). Weights, logs and tables are in $out/"
