@@ -127,6 +127,8 @@ patch unpatch:
 	@scripts/apply_patches.sh $(if $(filter unpatch,$@),-R,--fixes $(FIXES) --blas $(BLAS)) $(DARKNET)
 	@$(if $(filter patch,$@),echo "Patched $(DARKNET). To build there: make DARKNET=$(DARKNET) here once for the libraries$(comma) then$(comma) in that tree$(comma) make OPENMP=1 KURE_MK=$(ROOT)/darknet-kure/host.mk",echo "$(DARKNET) is as it was.")
 
+include tests/unit/unit.mk
+
 # ---- what is needed --------------------------------------------------------
 
 .PHONY: check-tools setup

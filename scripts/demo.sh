@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 
 seed=1
 out=build/demo
-images=0 # 0: all test images
+images=5000 # 0: all 10000 test images
 python=${PYTHON:-/usr/bin/python3}
 darknet=build/darknet
 pictures=build/fashion-mnist

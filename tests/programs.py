@@ -35,13 +35,14 @@ def files_under(folder):
 
 
 # What Darknet itself writes to stderr while it builds a network and loads weights.
-CHATTER = re.compile(r"""\s*$ | layer\s+filters | Loading\ weights\ from | .*Using\ default\ ' | Unused\ field | Config\ file\ error\ line
+CHATTER = re.compile(r"""\s*$ | layer\s+filters | Loading\ weights\ from\ .*\.\.\.(Done!)?$ | Saving\ weights\ to | dropout\s+p\ =
+    | .*Using\ default\ ' | Unused\ field | Config\ file\ error\ line
     | \s*\d+\s+(conv|max|avg|res|route|softmax|connected|dropout|yolo|detection|upsample|cost|reorg|crop|local|rnn|Batch)\b""", re.X)
 
 
 def sentences(result):
-    """stderr without Darknet's own chatter and without the layer number that it may have begun a line with."""
-    return [re.sub(r"^ {0,4}\d+ (?=[A-Z])", "", line) for line in result.stderr.splitlines() if not CHATTER.match(line)]
+    """stderr without Darknet's own chatter and without the beginning that it may have put on the line."""
+    return [re.sub(r"^( {0,4}\d+ |Loading weights from .*\.\.\.)(?=.)", "", line) for line in result.stderr.splitlines() if not CHATTER.match(line)]
 
 
 def refuse(result, *words, status=1):

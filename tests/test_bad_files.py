@@ -228,8 +228,7 @@ def test_full_device(build, tmp_path):
 def test_missing_backup_folder(build, pictures, tmp_path):
     (tmp_path / "net.cfg").write_text(CFG)
     data = write_data_file(tmp_path / "d.data", pictures, backup="nowhere")
-    result = build.darknet(tmp_path, "classifier", "train", data, "net.cfg")
-    assert result.returncode == 1 and "nowhere/" in result.stderr.splitlines()[-1], programs.describe(result)
+    programs.refuse(build.darknet(tmp_path, "classifier", "train", data, "net.cfg"), "backup=nowhere")
 
 
 # ---- data --------------------------------------------------------------------------------
@@ -260,7 +259,7 @@ def first_line(name):
     return lambda s: f"{name}\n" + s.split("\n", 1)[1]
 
 
-# name: (spoil, words for training, words for kure eval)
+# name: (spoil, words for training, words for kure eval); None: Darknet takes it
 DATA = {
     "no data file": (lambda f: (f / "d.data").unlink(), ("d.data",), ("d.data",)),
     "no list": (lambda f: [(f / n).unlink() for n in ("train.list", "valid.list")], ("train.list",), ("valid.list",)),
@@ -278,14 +277,12 @@ DATA = {
 }
 
 
-@pytest.mark.parametrize("case", DATA)
-@pytest.mark.parametrize("command", ("train", "eval"))
-def test_data_fault(command, case, build, pictures, trained, tmp_path_factory):
+@pytest.mark.parametrize("case,command", [(case, command) for case, (_, *words) in DATA.items()
+                                          for command, wanted in zip(("train", "eval"), words) if wanted])
+def test_data_fault(case, command, build, pictures, trained, tmp_path_factory):
     folder, _ = trained
     spoil, *words = DATA[case]
     words = words[("train", "eval").index(command)]
-    if words is None:
-        pytest.skip("stock Darknet takes it")
     data_folder = tmp_path_factory.mktemp("data")
     data = copy_of(pictures, data_folder)
     spoil(data_folder)
@@ -330,7 +327,7 @@ def test_eval_of_a_detector(build, boxes, tmp_path):
 
 # ---- training ------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("log", ("nowhere/log.csv", ".", "/dev/full"))
+@pytest.mark.parametrize("log", ("nowhere/log.csv", ".", "/dev/null"))
 def test_log_that_cannot_be_written(log, build, pictures, tmp_path):
     (tmp_path / "net.cfg").write_text(networks.classifier({"max_batches": 3}, {"log": log}))
     result = build.darknet(tmp_path, "classifier", "train", pictures / "classes.data", "net.cfg")

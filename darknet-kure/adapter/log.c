@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "state.h"
@@ -54,9 +55,19 @@ static int copy_rows(FILE *in, FILE *out, const char *header, long long update)
     return same;
 }
 
+/* A device, a pipe or a folder of that name is not to be replaced, nor read to its end. */
+static void check_kind(const struct kure_network *k)
+{
+    struct stat status;
+    if (stat(k->plan.kurtosis.log, &status) != 0 || S_ISREG(status.st_mode)) return;
+    errno = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
+    stop_log(k, "is no regular file");
+}
+
 void kure_log_open(struct kure_network *k, long long update)
 {
     if (k->log) return;
+    check_kind(k);
     const char *path = k->plan.kurtosis.log;
     char *temporary = NULL, *old = NULL, *header = header_of(k);
     struct kure_log *log = calloc(1, sizeof *log);

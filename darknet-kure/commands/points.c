@@ -65,7 +65,7 @@ static enum kure_status parse_number(const struct point_key *k, const char *valu
 {
     char *end;
     double x = strtod(value, &end);
-    int whole = end == value + length && isfinite(x);
+    int whole = length > 0 && end == value + length && isfinite(x);
     if (k->kind == BITS) {
         if (!whole || x != floor(x) || x < 0 || x > 16 || x == 1) {
             return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be an integer from 2 to 16, or 0 for float", k->name, (int)length, value);

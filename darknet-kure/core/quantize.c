@@ -20,7 +20,8 @@ static const double STEP_MIN = 0x1p-100, STEP_MAX = 0x1p100;
 void kure_fake_quantize(const float *x, float *y, size_t n, float step, int bits, enum kure_grid grid)
 {
     const struct kure_backend *cpu = kure_cpu();
-    struct kure_levels levels = kure_levels_of(kure_flush(step), bits, grid);
+    /* a step up to 2^-125 is 0: half of it, a level of midrise, would be subnormal */
+    struct kure_levels levels = kure_levels_of(kure_beyond(step, 0x01000000), bits, grid);
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
     if (!(levels.step > 0)) {
         memset(y, 0, n * sizeof *y);

@@ -138,7 +138,7 @@ static double least_error_step(const struct cloud *cloud, const struct kure_quan
 {
     /* Outermost levels below half the mean magnitude are never best: the error
      * falls as they move out. */
-    double lowest = cloud->mean_magnitude / (1 << q->bits);
+    double lowest = fmax(cloud->mean_magnitude / (1 << q->bits), 0x1p-120);
     struct trial best[CANDIDATES], minimum;
     for (int i = 0; i < CANDIDATES; i++) best[i] = (struct trial){INFINITY, covering};
 

@@ -154,7 +154,8 @@ KURE_CHECKED enum kure_status kure_step_size(const float *x, size_t n, const str
 /* y[i] = D * clamp(round_half_even(x[i] / D)), or for midrise
  * D * (clamp(round_half_even(x[i]/D - 1/2)) + 1/2), each operation in float;
  * x and y may be the same. NaN counts as 0, infinities are clamped, and a step
- * of 0 gives zeros. EXACT: the same bits on every instruction set. */
+ * of 0 (or up to 2^-125) gives zeros. EXACT: the same bits on every instruction
+ * set. */
 void kure_fake_quantize(const float *x, float *y, size_t n, float step, int bits, enum kure_grid grid);
 
 struct kure_quantization {

@@ -98,7 +98,7 @@ KURE_MATH float kure_round_half_even(float x)
 /* Quantization. A code c stands for the level step * (c + offset).           */
 
 struct kure_levels {
-    float step;      /* >= FLT_MIN */
+    float step;      /* > 2 FLT_MIN, so that every level is 0 or normal */
     float low, high; /* smallest and largest code, |code| <= 2^15 */
     float offset;    /* 0, or 1/2 for the midrise grid, which has no zero level */
 };

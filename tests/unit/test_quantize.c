@@ -1,0 +1,227 @@
+/* test_quantize.c: kure_fake_quantize and kure_quantize_tensor. */
+#include "check.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+static void numpy(void **state)
+{
+    (void)state;
+    struct golden *g = golden_open("quantize.txt");
+    while (golden_case(g)) {
+        int bits = (int)golden_value(g, "bits");
+        enum kure_grid grid = (enum kure_grid)golden_value(g, "grid");
+        float step = (float)golden_value(g, "step");
+        size_t n;
+        float *x = golden_floats(g, "x", &n), *want = golden_floats(g, "y", &n), *y = guard(n);
+        kure_fake_quantize(x, y, n, step, bits, grid);
+        check_same("fake quantization against NumPy", y, want, n);
+        kure_fake_quantize(x, x, n, step, bits, grid); /* in place */
+        check_same("in place", x, want, n);
+        kure_fake_quantize(y, y, n, step, bits, grid);
+        check_same("twice", y, want, n);
+        guard_free(x);
+        guard_free(y);
+        guard_free(want);
+    }
+    golden_close(g);
+}
+
+static void zero_steps_and_subnormals(void **state)
+{
+    (void)state;
+    const float zeros[4] = {0};
+    float x[4] = {1, -2, 1e-40f, NAN}, y[4];
+    kure_fake_quantize(x, y, 4, 0, 4, KURE_GRID_MIDRISE);
+    check_same("step 0", y, zeros, 4);
+    kure_fake_quantize(x, y, 4, 1e-40f, 4, KURE_GRID_NARROW);
+    check_same("subnormal step", y, zeros, 4);
+    kure_fake_quantize(x, y, 4, 2 * FLT_MIN, 4, KURE_GRID_MIDRISE);
+    check_same("step 2^-125", y, zeros, 4);
+    for (int i = 0; i < 4; i++) x[i] = i % 2 ? 1.1e-38f : -1.1e-38f; /* less than FLT_MIN */
+    kure_fake_quantize(x, y, 4, 3 * FLT_MIN, 4, KURE_GRID_NARROW);
+    check_same("subnormal values", y, zeros, 4);
+}
+
+struct sums {
+    double signal, noise;
+};
+
+/* quantizes x[n] the slow way with the step that kure_step_size gives */
+static struct sums reference(const float *x, float *y, size_t n, const struct kure_quantizer *q)
+{
+    struct sums s = {0};
+    double step;
+    assert_int_equal(kure_step_size(x, n, q, &step, NULL), KURE_OK);
+    kure_fake_quantize(x, y, n, (float)(step * q->step_ratio), q->bits, q->grid);
+    for (size_t i = 0; i < n; i++) {
+        s.signal += (double)x[i] * x[i];
+        s.noise += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+    }
+    return s;
+}
+
+static void check_sums(const struct kure_quantization *got, struct sums want)
+{
+    check_near("signal", got->signal, want.signal, 1e-12 * want.signal);
+    check_near("noise", got->noise, want.noise, 1e-12 * want.noise);
+}
+
+static void tensors_and_channels(void **state)
+{
+    (void)state;
+    struct random r = random_start(__func__);
+    const size_t shapes[][2] = {{1, 1}, {3, 5}, {8, 9}, {7, 513}, {2, 9000}};
+    for (size_t k = 0; k < COUNT(shapes); k++)
+        for (int grid = 0; grid <= 2; grid++)
+            for (int truncation = 0; truncation <= 1; truncation++)
+                for (int by_row = 0; by_row <= 1; by_row++) {
+                    size_t rows = shapes[k][0], length = shapes[k][1], n = rows * length;
+                    const struct kure_quantizer q = {
+                        4, (enum kure_grid)grid, (enum kure_truncation)truncation,
+                        by_row ? KURE_GRANULARITY_CHANNEL : KURE_GRANULARITY_TENSOR, 1.1};
+                    float *w = guard(n), *want = guard(n);
+                    struct kure_tensor t = {.weights = w, .rows = rows, .row_length = length};
+                    struct kure_quantization out;
+                    struct sums sums = {0};
+                    fill(&r, w, n, LAPLACE, 0.1, 1);
+                    for (size_t c = 0; c < (by_row ? rows : 1); c++) {
+                        size_t m = by_row ? length : n;
+                        struct sums part = reference(w + c * m, want + c * m, m, &q);
+                        sums.signal += part.signal;
+                        sums.noise += part.noise;
+                    }
+                    assert_int_equal(kure_quantize_tensor(&t, &q, 0, &out, NULL), KURE_OK);
+                    check_same("quantized tensor", w, want, n);
+                    check_sums(&out, sums);
+                    guard_free(w);
+                    guard_free(want);
+                }
+}
+
+/* Q(w s)/s with the grid of the folded tensor; rows that folding makes next to
+ * nothing stay float and do not count. */
+static void folded(void **state)
+{
+    (void)state;
+    struct random r = random_start(__func__);
+    enum { ROWS = 7, LENGTH = 33, N = ROWS * LENGTH };
+    const float gamma[ROWS] = {1, -0.5f, 0, 1e-14f, 2, 3e-11f, -4};
+    const int quantized[ROWS] = {1, 1, 0, 0, 1, 1, 1};
+    float variance[ROWS], w[N], *x = guard(N), *scratch = guard(N), *folded = guard(N), *q_folded = guard(N);
+    for (int c = 0; c < ROWS; c++) variance[c] = 0.25f + (float)c / 8;
+    fill(&r, w, N, NORMAL, 0.02, 0.1);
+    for (int by_row = 0; by_row <= 1; by_row++)
+        for (int grid = 0; grid <= 2; grid++) {
+            const struct kure_quantizer q = {
+                4, (enum kure_grid)grid, KURE_TRUNCATION_MINMAX,
+                by_row ? KURE_GRANULARITY_CHANNEL : KURE_GRANULARITY_TENSOR, 1};
+            struct kure_tensor t = {.weights = x, .rows = ROWS, .row_length = LENGTH, .gamma = gamma,
+                                    .variance = variance, .scratch = scratch};
+            struct kure_quantization out;
+            struct sums sums = {0};
+            size_t rows = 0;
+            for (int c = 0; c < ROWS; c++) { /* the quantized rows, folded */
+                float s = (float)(gamma[c] / sqrt(variance[c] + 1e-5));
+                for (int i = 0; quantized[c] && i < LENGTH; i++)
+                    folded[rows * LENGTH + (size_t)i] = w[c * LENGTH + i] * s;
+                rows += (size_t)quantized[c];
+            }
+            for (size_t p = 0; p < (by_row ? rows : 1); p++) {
+                size_t m = by_row ? LENGTH : rows * LENGTH;
+                struct sums part = reference(folded + p * m, q_folded + p * m, m, &q);
+                sums.signal += part.signal;
+                sums.noise += part.noise;
+            }
+            memcpy(x, w, sizeof w);
+            assert_int_equal(kure_quantize_tensor(&t, &q, 1, &out, NULL), KURE_OK);
+            check_sums(&out, sums);
+            rows = 0;
+            for (int c = 0; c < ROWS; c++) {
+                float s = (float)(gamma[c] / sqrt(variance[c] + 1e-5)), want[LENGTH];
+                for (int i = 0; i < LENGTH; i++)
+                    want[i] = quantized[c] ? q_folded[rows * LENGTH + (size_t)i] / s + 0.0f
+                                           : w[c * LENGTH + i];
+                check_same("folded row", x + c * LENGTH, want, LENGTH);
+                rows += (size_t)quantized[c];
+            }
+        }
+    guard_free(x);
+    guard_free(scratch);
+    guard_free(folded);
+    guard_free(q_folded);
+}
+
+static void without_batch_norm_fold_is_nothing(void **state)
+{
+    (void)state;
+    struct random r = random_start(__func__);
+    const struct kure_quantizer q = {3, KURE_GRID_FULL, KURE_TRUNCATION_MSE, KURE_GRANULARITY_TENSOR, 1};
+    float a[50], b[50];
+    struct kure_tensor t = {.weights = a, .rows = 5, .row_length = 10};
+    struct kure_quantization out;
+    fill(&r, a, 50, NORMAL, 0, 1);
+    memcpy(b, a, sizeof a);
+    assert_int_equal(kure_quantize_tensor(&t, &q, 1, &out, NULL), KURE_OK);
+    t.weights = b;
+    assert_int_equal(kure_quantize_tensor(&t, &q, 0, &out, NULL), KURE_OK);
+    check_same("fold without batch norm", a, b, 50);
+}
+
+/* Bits 0 leave the weights and report the signal. */
+static void float_weights(void **state)
+{
+    (void)state;
+    float w[6] = {1, 2, 3, -4, 0, 0.5f};
+    struct kure_tensor t = {.weights = w, .rows = 2, .row_length = 3};
+    const struct kure_quantizer q = {.bits = 0, .step_ratio = 1};
+    struct kure_quantization out;
+    assert_int_equal(kure_quantize_tensor(&t, &q, 0, &out, NULL), KURE_OK);
+    check_near("signal of float weights", out.signal, 30.25, 1e-13);
+    assert_true(out.noise == 0 && w[3] == -4);
+}
+
+/* Each mistake gives a status, a sentence, and leaves the weights. */
+static void errors(void **state)
+{
+    (void)state;
+    const struct kure_quantizer good = {4, KURE_GRID_NARROW, KURE_TRUNCATION_MINMAX,
+                                        KURE_GRANULARITY_CHANNEL, 1};
+    struct {
+        struct kure_quantizer q;
+        float last;       /* weight */
+        const char *text; /* in the sentence */
+    } cases[] = {
+        {good, NAN, "not finite"}, {good, INFINITY, "not finite"}, {good, 1e-32f, "2^-100"},
+        {good, 1e38f, "2^100"},    {good, 1, "bits"},              {good, 1, "bits"},
+        {good, 1, "step_ratio"},   {good, 1, "step_ratio"},        {good, 1, "mse"},
+    };
+    cases[4].q.bits = 1;
+    cases[5].q.bits = 17;
+    cases[6].q.step_ratio = 0;
+    cases[7].q.step_ratio = NAN;
+    cases[8].q.bits = 9;
+    cases[8].q.truncation = KURE_TRUNCATION_MSE;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        float w[4] = {0.3f, 0.2f, cases[i].last, 0};
+        struct kure_tensor t = {.weights = w, .rows = 2, .row_length = 2};
+        struct kure_quantization out;
+        struct kure_error error = {""};
+        assert_int_equal(kure_quantize_tensor(&t, &cases[i].q, 0, &out, &error), KURE_ERROR_INPUT);
+        if (!strstr(error.text, cases[i].text)) fail_msg("case %zu: \"%s\"", i, error.text);
+        assert_int_equal(kure_quantize_tensor(&t, &cases[i].q, 0, &out, NULL), KURE_ERROR_INPUT);
+        assert_true(w[0] == 0.3f && w[1] == 0.2f);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest quantize[] = {
+        cmocka_unit_test(numpy),    cmocka_unit_test(zero_steps_and_subnormals),
+        cmocka_unit_test(tensors_and_channels), cmocka_unit_test(folded),
+        cmocka_unit_test(without_batch_norm_fold_is_nothing), cmocka_unit_test(float_weights),
+        cmocka_unit_test(errors),
+    };
+    return check_main(quantize);
+}
