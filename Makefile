@@ -121,6 +121,14 @@ $(BUILD)/darknet: $(if $(filter 1,$(KURE)),$(BUILD)/libkure.a $(BUILD)/libkure_a
 	@cp $(TREE)/darknet $@
 	@echo 'Built $@. Next: make demo, or $@ kure --help'
 
+# The host tests' program: Darknet driven from a fixed source of data.
+$(BUILD)/harness: tests/host/harness.c $(BUILD)/darknet
+	@rm -f $(TREE)/harness
+	@echo '  MAKE $@'
+	+@env -u MAKEFLAGS -u CFLAGS -u CC $(MAKE) --no-print-directory -C $(TREE) harness EXEC=harness EXECOBJA=harness.o \
+		VPATH='./src/:$(ROOT)/tests/host' $(DARKNET_FLAGS) > $(BUILD)/harness.log 2>&1 || { tail -n 20 $(BUILD)/harness.log; exit 1; }
+	@cp $(TREE)/harness $@
+
 .PHONY: patch unpatch
 patch unpatch:
 	@test -n "$(DARKNET)" || { echo "make $@ DARKNET=DIR: name the Darknet tree to change" >&2; exit 1; }

