@@ -113,7 +113,7 @@ $(TREE)/.kure-patches: $(wildcard patches/*.patch) scripts/get_darknet.sh script
 DARKNET_FLAGS = GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBUG=$(DEBUG) $(if $(ARCH),ARCH='$(ARCH)') \
 	KURE_MK=$(ROOT)/darknet-kure/host.mk KURE=$(KURE) KURE_BUILD=$(abspath $(BUILD)) KURE_SYSROOT=$(SYSROOT) BLAS=$(BLAS) SANITIZE=$(SANITIZE)
 
-$(BUILD)/darknet: $(if $(filter 1,$(KURE)),$(BUILD)/libkure.a $(BUILD)/libkure_adapter.a) $(TREE)/.kure-patches
+$(BUILD)/darknet: $(TREE)/.kure-patches $(if $(filter 1,$(KURE)),$(BUILD)/libkure.a $(BUILD)/libkure_adapter.a)
 	@mkdir -p $(TREE)/obj
 	@rm -f $(TREE)/darknet
 	@echo '  MAKE Darknet (output: $(BUILD)/darknet.log)'

@@ -1,44 +1,80 @@
 #!/usr/bin/env bash
-# check_layers.sh: what the folders of darknet-kure/ promise each other.
+# check_layers.sh [ROOT [OBJECTS]]: includes and symbols point one way only:
 #
-#   math <- core <- backend <- adapter <- commands: nothing includes what stands to its right
-#   (core calls the loops through backend/backend.h, the one exception); only adapter and
-#   commands know Darknet; libraries do not exit; no fast-math; files of at most 400 lines.
+#   math, include <- core <- adapter <- commands,   math, include <- backend
+#
+# core may include backend/backend.h, the table of loops, and nothing else of it; Darknet's
+# headers are known to the adapter alone; core, backend and math never end the process. Also:
+# no file above 400 lines, no flag that changes what floats mean. OBJECTS (default:
+# ROOT/build/obj) holds the compiled layers; without it only the text is checked.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-failed=0
-complain() { echo "check_layers.sh: $*" >&2; failed=1; }
 
-# files that `folder` must not include: headers that exist in one of the other folders
-forbid() {
-    local folder=$1 other header file
-    shift
-    for other in "$@"; do
-        for header in darknet-kure/"$other"/*.h; do
-            [ -e "$header" ] || continue
-            header=$(basename "$header")
-            [ "$other/$header" = backend/backend.h ] && [ "$folder" = core ] && continue
-            [ -e "darknet-kure/$folder/$header" ] && continue
-            file=$(grep -lE "#include [<\"](.*/)?$header[>\"]" darknet-kure/"$folder"/* 2>/dev/null | head -n 1) || true
-            [ -z "$file" ] || complain "$file includes $other/$header"
-        done
-    done
-}
-forbid math core backend adapter commands
-forbid include math core backend adapter commands
-forbid core backend adapter commands
-forbid backend adapter commands
-forbid adapter commands
+root=${1:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
+objects=${2:-$root/build/obj}
+source=$root/darknet-kure
+faults=0
+fault() { echo "check_layers.sh: $*" >&2; faults=$((faults + 1)); }
 
-for folder in math include core backend; do
-    grep -nE '#include [<"]darknet\.h[>"]' darknet-kure/$folder/* && complain "$folder includes Darknet's header"
-    grep -nE '\b(exit|abort)\(' darknet-kure/$folder/* && complain "$folder ends the process"
+declare -A allowed=(
+    [include]="include"
+    [math]="math include"
+    [backend]="backend math include"
+    [core]="core math include"
+    [adapter]="adapter core backend math include darknet"
+    [commands]="commands adapter core backend math include"
+)
+
+# The layer that a header belongs to, by its name; Darknet's are not in the list.
+declare -A layer_of=()
+for file in "$source"/*/*.{h,def}; do
+    layer_of[${file##*/}]=$(basename "${file%/*}")
 done
-grep -nE -e '-(Ofast|ffast-math)|--use_fast_math' Makefile darknet-kure/*.mk tests/unit/*.mk && complain "fast-math in our flags"
+
+for layer in "${!allowed[@]}"; do
+    [ -d "$source/$layer" ] || { fault "darknet-kure/$layer is missing"; continue; }
+    while IFS=: read -r file line text; do
+        header=${text#*\"}
+        header=${header%%\"*}
+        [ "$layer/${header##*/}" = core/backend.h ] && continue
+        from=${layer_of[${header##*/}]:-darknet}
+        [[ " ${allowed[$layer]} " == *" $from "* ]] || fault "${file#"$root"/}:$line: $layer includes $header of $from"
+    done < <(grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' "$source/$layer" || true)
+done
+
+while IFS= read -r found; do
+    fault "${found#"$root"/}: only the caller ends the process: return a status"
+done < <(grep -rnE '\b(exit|_exit|_Exit|quick_exit|abort)[[:space:]]*\(' "$source"/{core,backend,math,include} || true)
 
 while read -r lines file; do
-    [ "$file" = total ] || [ "$lines" -le 400 ] || complain "$file has $lines lines; 400 at most"
-done < <(git ls-files -co --exclude-standard -- '*.c' '*.h' '*.py' '*.sh' 2>/dev/null | xargs -r wc -l)
+    [ "$file" = total ] || [ "$lines" -le 400 ] || fault "${file#"$root"/} has $lines lines: split it (400 at most)"
+done < <(find "$source" "$root"/tests "$root"/scripts -type f \( -name '*.[ch]' -o -name '*.def' -o -name '*.py' -o -name '*.sh' \) -exec wc -l {} +)
 
-[ $failed = 0 ] && echo "layers: ok"
-exit $failed
+for file in "$root/Makefile" "$source/host.mk" "$root"/tests/unit/*.mk; do
+    if [ -f "$file" ] && grep -nE -- '-Ofast|-ffast-math|-funsafe-math|-fassociative-math|--use_fast_math' "$file" >&2; then
+        fault "${file#"$root"/}: such flags change what our floats mean"
+    fi
+done
+grep -q -- '-ffp-contract=off' "$root/Makefile" || fault "Makefile: our own objects need -ffp-contract=off"
+
+# ---- symbols of the compiled layers -----------------------------------------------
+
+defined() { find "$objects/$1" -name '*.o' -exec nm -g --defined-only {} + | awk 'NF == 3 {print $3}' | sort -u; }
+used() { find "$objects/$1" -name '*.o' -exec nm -g --undefined-only {} + | awk '$1 == "U" {print $2}' | sort -u; }
+
+if [ -d "$objects" ]; then
+    for pair in core:adapter core:commands backend:core backend:adapter backend:commands adapter:commands; do
+        both=$(comm -12 <(used "${pair%:*}") <(defined "${pair#*:}") | paste -sd ' ')
+        [ -z "$both" ] || fault "${pair%:*} uses symbols of ${pair#*:}: $both"
+    done
+    for layer in core backend; do
+        both=$(used "$layer" | grep -xE 'exit|_exit|_Exit|quick_exit|abort' | paste -sd ' ' || true)
+        [ -z "$both" ] || fault "$layer calls $both"
+    done
+    # What core and backend leave open must come from the C library, OpenMP, jansson, xxhash or a sanitizer.
+    open=$(comm -23 <({ used core; used backend; } | sort -u) <({ defined core; defined backend; } | sort -u) \
+        | grep -E '^(kure_|load_network|free_network|get_network|layer|option_find|network_|gemm|error$|fatal_error)' | paste -sd ' ' || true)
+    [ -z "$open" ] || fault "core and backend leave open: $open"
+fi
+
+[ $faults -eq 0 ] || { echo "check_layers.sh: $faults faults" >&2; exit 1; }
+echo "check_layers.sh: the layers point one way"

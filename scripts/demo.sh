@@ -50,6 +50,8 @@ if [ -d build/sysroot ]; then # packages unpacked by setup.sh without root
     export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 fi
 mkdir -p "$out"/{backup,stamps,points}
+exec 9>"$out/stamps/lock" # held by the trainings as well, should this script die before them
+flock -n 9 || fail "another run is at work in $out"
 
 # ---- progress, interruption ------------------------------------------------
 

@@ -246,11 +246,9 @@ def save(figure, path: str) -> None:
     for text in figure.findobj(matplotlib.text.Text):
         if text.get_color() == INK:
             text.set_color("#222222")
+    for line in figure.findobj(matplotlib.lines.Line2D):
+        if line.get_color() == GRID:
+            line.set_color("#dddddd")
     with plt.rc_context({"svg.fonttype": "path"}):
         figure.savefig(path, facecolor="white", dpi=160, metadata={"Date": None} if path.endswith(".svg") else None)
     plt.close(figure)
-    if path.endswith(".svg"):
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text.replace(INK, "#222222").replace(GRID, "#dddddd"))

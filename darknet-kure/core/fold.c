@@ -1,9 +1,8 @@
 /* fold.c: see fold.h. Tested by tests/unit/test_kurtosis_fold.c. */
-#include "fold.h"
-
 #include <assert.h>
 
 #include "../backend/backend.h"
+#include "fold.h"
 
 void kure_fold(const struct kure_tensor *tensor)
 {

@@ -11,9 +11,9 @@
 #include <math.h>
 
 #include "../backend/backend.h"
-#include "kure.h"
 #include "chunks.h"
 #include "fold.h"
+#include "kure.h"
 
 double kure_kurtosis(const struct kure_statistics *s, enum kure_std std)
 {
@@ -114,7 +114,7 @@ static double sum_squares(const float *x, size_t n, struct kure_cubic cubic)
 /* |t|^2 / n; what cancels is the part of t along 1 and d */
 static double cubic_variance(const struct kure_statistics *s)
 {
-    return s->m6 - s->m3 * s->m3 - s->m4 * s->m4 / s->m2;
+    return s->m6 - s->m3 * s->m3 - s->m4 * (s->m4 / s->m2);
 }
 
 /* |t| from the moments, or element by element where they cancel */
@@ -245,7 +245,7 @@ static int apply_folded(const struct kure_tensor *t, const struct kure_kurtosis_
             double sigma = kure_fold_sigma(t->variance[c]);
             struct kure_dots d;
             cpu->kurtosis_dots(t->scratch + c * k, t->weights + c * k, k, cubic, &d);
-            double across = d.tt - (d.ww > 0 ? d.tw * d.tw / d.ww : 0);
+            double across = d.tt - (d.ww > 0 ? d.tw * (d.tw / d.ww) : 0);
             squares += f * f * (across > 0 ? across : 0);
             gamma_squares += d.tw * d.tw / (sigma * sigma);
             double gamma = kure_flush(t->gamma[c]);

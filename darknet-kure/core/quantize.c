@@ -9,10 +9,10 @@
 #include <string.h>
 
 #include "../backend/backend.h"
-#include "kure.h"
 #include "chunks.h"
 #include "error.h"
 #include "fold.h"
+#include "kure.h"
 #include "levels.h"
 
 static const double STEP_MIN = 0x1p-100, STEP_MAX = 0x1p100;

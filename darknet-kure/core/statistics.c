@@ -12,8 +12,8 @@
 #include <math.h>
 
 #include "../backend/backend.h"
-#include "kure.h"
 #include "chunks.h"
+#include "kure.h"
 
 static struct kure_power_sums add(struct kure_power_sums a, struct kure_power_sums b)
 {

@@ -4,10 +4,10 @@
  * mse. For a step D every value x has a level l (code + offset), and the squared
  * error is S - 2 D P + D^2 Q with S = sum x^2, P = sum l*x, Q = sum l^2. For
  * these levels the best step is P/Q with error S - P^2/Q; rounding anew with
- * that step can only lower the error. So each trial of a coarse grid of steps
- * yields the bottom of its own basin, and repeating it from the best few trials
- * ends in a minimum. At 2 and 3 bits there are many; the grid is dense enough
- * to find the best or one within a small fraction of a percent of it.
+ * that step can only lower the error. So each trial of a grid of steps yields
+ * the bottom of its own basin, of which there are many. A coarse grid over all
+ * sensible steps and a fine one around its best end within a small fraction of a
+ * percent of the least error (tests/unit/test_step_size.c).
  *
  * Tested by tests/unit/test_step_size.c.
  */
@@ -16,9 +16,8 @@
 
 #include "../backend/backend.h"
 #include "error.h"
+#include "kure.h"
 #include "levels.h"
-
-enum { CANDIDATES = 4, POLISH = 24 };
 
 /* the smallest step whose outermost levels lie at or beyond min and max */
 static double covering_step(double min, double max, const struct kure_quantizer *q)
@@ -111,8 +110,8 @@ static int cloud_make(struct cloud *cloud, const float *x, size_t n, double magn
 /* Least squared error                                                        */
 
 struct trial {
-    double error; /* sum of squares, with the levels of an earlier step and this step */
-    double step;
+    double error; /* squared, for the levels of the step that was tried ... */
+    double step;  /* ... and the best step for these levels */
 };
 
 /* levels for `step`, then the best step for these levels */
@@ -124,13 +123,9 @@ static struct trial try_step(const struct cloud *cloud, const struct kure_quanti
     return (struct trial){cloud->squares - sums.lx * sums.lx / sums.ll, sums.lx / sums.ll};
 }
 
-/* best[CANDIDATES], in order of error */
-static void keep(struct trial *best, struct trial trial)
+static struct trial better(struct trial a, struct trial b)
 {
-    if (!(trial.error < best[CANDIDATES - 1].error)) return;
-    int i = CANDIDATES - 1;
-    for (; i > 0 && best[i - 1].error > trial.error; i--) best[i] = best[i - 1];
-    best[i] = trial;
+    return b.error < a.error ? b : a;
 }
 
 static double least_error_step(const struct cloud *cloud, const struct kure_quantizer *q,
@@ -139,29 +134,19 @@ static double least_error_step(const struct cloud *cloud, const struct kure_quan
     /* Outermost levels below half the mean magnitude are never best: the error
      * falls as they move out. */
     double lowest = fmax(cloud->mean_magnitude / (1 << q->bits), 0x1p-120);
-    struct trial best[CANDIDATES], minimum;
-    for (int i = 0; i < CANDIDATES; i++) best[i] = (struct trial){INFINITY, covering};
+    struct trial best = {INFINITY, covering}, next;
 
     for (double step = 1.05 * covering; step >= lowest; step *= 0.96)
-        keep(best, try_step(cloud, q, step));
+        best = better(best, try_step(cloud, q, step));
 
-    /* A step that moves the outermost level by one moves it by 1/2^(bits-1), and
-     * the error rises and falls meanwhile. */
+    /* Near the covering step the error rises and falls with every level that
+     * comes in range, that is, once in 1/2^(bits-1) of the step. */
     int fine = 16 + (1 << q->bits) / 3;
-    double from = 0.94 * best[0].step, width = 0.12 * best[0].step / fine;
-    for (int i = 0; i <= fine; i++) keep(best, try_step(cloud, q, from + i * width));
+    double from = 0.94 * best.step, width = 0.12 * best.step / fine;
+    for (int i = 0; i <= fine; i++) best = better(best, try_step(cloud, q, from + i * width));
 
-    minimum = best[0];
-    for (int i = 0; i < CANDIDATES; i++) {
-        struct trial at = best[i];
-        for (int k = 0; k < POLISH; k++) {
-            struct trial next = try_step(cloud, q, at.step);
-            if (!(next.error < at.error)) break;
-            at = next;
-        }
-        if (at.error < minimum.error) minimum = at;
-    }
-    return minimum.step;
+    while ((next = try_step(cloud, q, best.step)).error < best.error) best = next;
+    return best.step;
 }
 
 /* ------------------------------------------------------------------------- */

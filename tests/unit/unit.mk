@@ -1,19 +1,20 @@
-# unit.mk: the unit tests and the bench of the core, for the top Makefile, which
-# defines BUILD, CC, CFLAGS, OURS, INCLUDES, SANITIZE and $(BUILD)/libkure.a.
+# unit.mk: the unit tests and the bench of the core; the top Makefile includes it
+# and defines BUILD, CC, CFLAGS, OURS, INCLUDES, SYSROOT and $(BUILD)/libkure.a.
 #
-#   make unit          builds and runs every tests/unit/test_*.c
-#   make unit-clang    the same built with clang, into $(BUILD)/clang
+#   make unit      builds tests/unit/test_*.c into $(BUILD)/unit and runs them
 #
-# OURS is -std=c11 -ffp-contract=off -Wall -Wextra -Wpedantic -Werror and, with
-# OPENMP=1, -fopenmp, without which test_same_bits skips the thread counts.
+# One test alone: build/unit/test_NAME; KURE_SEED=N draws other random numbers,
+# KURE_ISA=baseline runs on another instruction set. Without OPENMP=1
+# test_same_bits skips the comparison of thread counts, and says so.
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
+UNIT_LIBRARIES = $(if $(wildcard $(SYSROOT)),-L$(SYSROOT)/usr/lib/$(shell $(CC) -dumpmachine)) -lcmocka -lm
 
 $(BUILD)/unit/test_%: tests/unit/test_%.c tests/unit/check.c tests/unit/check.h $(HEADERS) $(BUILD)/libkure.a
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -DKURE_GOLDEN='"$(CURDIR)/tests/golden"' \
-	    tests/unit/test_$*.c tests/unit/check.c $(BUILD)/libkure.a -lcmocka -lm -o $@
+	    tests/unit/test_$*.c tests/unit/check.c $(BUILD)/libkure.a $(UNIT_LIBRARIES) -o $@
 
 .PHONY: unit
 unit: $(UNIT_TESTS)
