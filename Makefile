@@ -162,7 +162,7 @@ paper:
 test:
 	@scripts/setup.sh build blas demo test
 	@$(MAKE) --no-print-directory all
-	@PYTHON=$(PYTHON) tests/run.sh
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run.sh
 
 bench:
 	@scripts/setup.sh build blas demo test bench

@@ -11,12 +11,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+build=${BUILD:-build}
 seed=1
-out=build/demo
+out=$build/demo
 images=5000 # 0: all 10000 test images
 python=${PYTHON:-/usr/bin/python3}
-darknet=build/darknet
-pictures=build/fashion-mnist
+darknet=$build/darknet
+pictures=$build/fashion-mnist
 
 bits=8,6,5,4,3,2
 ratios=0.8,0.9,1.0,1.1,1.2,1.4
@@ -43,13 +44,9 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
-[ -x $darknet ] || fail "$darknet is missing: run 'make' first"
-if [ -d build/sysroot ]; then # packages unpacked by setup.sh without root
-    export PYTHONPATH="$PWD/build/sysroot/usr/lib/python3/dist-packages${PYTHONPATH:+:$PYTHONPATH}"
-    libraries=$(find "$PWD/build/sysroot/usr/lib" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:)
-    export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-fi
-mkdir -p "$out"/{backup,stamps,points}
+[ -x "$darknet" ] || fail "$darknet is missing: run 'make' first"
+. scripts/sysroot.sh
+mkdir -p "$out"/{backup,stamps,points,logs}
 exec 9>"$out/stamps/lock" # held by the trainings as well, should this script die before them
 flock -n 9 || fail "another run is at work in $out"
 
@@ -63,12 +60,18 @@ stopped=
 trap 'stopped=130' INT # reaches the child as well: the terminal sends it to both
 trap 'stopped=143; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
 
-# Runs a command, also under Ctrl-C to its end; its messages go to file $1 unless on a terminal.
+# run SHOW LOG COMMAND...: waits for the command's end, also under Ctrl-C. Its messages go to
+# LOG; on a terminal all of them go there (SHOW = all) or only the progress (SHOW = progress).
 run() {
-    local log=$1 status
-    shift
-    if [ -t 1 ] && [ -t 2 ]; then log=/dev/tty; fi
-    (trap - INT TERM; exec "$@") >>"$log" 2>&1 &
+    local show=$1 log=$2 status
+    shift 2
+    if ! [ -t 1 ] || ! [ -t 2 ]; then
+        (trap - INT TERM; exec "$@") >>"$log" 2>&1 &
+    elif [ "$show" = all ]; then
+        (trap - INT TERM; exec "$@") &
+    else
+        (trap - INT TERM; exec "$@") >>"$log" &
+    fi
     child=$!
     while :; do
         status=0
@@ -81,8 +84,8 @@ run() {
         exit "$stopped"
     fi
     [ $status = 0 ] && return
-    [ "$log" = /dev/tty ] || tail -n 3 "$log" >&2
-    fail "'$*' failed (status $status)$([ "$log" = /dev/tty ] || echo "; its messages are in $log")"
+    [ -t 2 ] || tail -n 3 "$log" >&2
+    fail "'$*' failed (status $status)$([ -t 2 ] || echo "; its messages are in $log")"
 }
 
 # ---- steps -----------------------------------------------------------------
@@ -102,9 +105,9 @@ mark_done() { echo "$2" >"$out/stamps/$1.tmp" && mv "$out/stamps/$1.tmp" "$out/s
 prepare_images() {
     local result
     stage "Preparing the images"
-    result=$("$python" scripts/prepare_fashion_mnist.py --out $pictures) || exit
+    result=$("$python" scripts/prepare_fashion_mnist.py --out "$pictures") || exit
     echo "       $result"
-    sed "s#^backup=.*#backup=$out/backup#" $pictures/fashion.data >"$out/fashion.data"
+    sed "s#^backup=.*#backup=$out/backup#" "$pictures/fashion.data" >"$out/fashion.data"
 }
 
 # The cfg of a model with this run's seed and log.
@@ -118,7 +121,7 @@ write_cfg() {
 train() {
     local name=$1 what=$2 weights=${3:-} key checkpoint=
     local made=$out/backup/$name
-    key=$(key_of $darknet "$out/$name.cfg" $pictures/complete.json $weights)
+    key=$(key_of "$darknet" "$out/$name.cfg" "$pictures"/complete.json ${weights:+"$weights"})
     if is_done "$name" "$key" "$out/$name.weights"; then
         stage "$what: already trained"
         return
@@ -128,12 +131,12 @@ train() {
     fi
     if [ -n "$checkpoint" ]; then
         stage "$what: going on from $checkpoint"
-        run "$out/$name.out" $darknet classifier train "$out/fashion.data" "$out/$name.cfg" "$checkpoint"
+        run all "$out/$name.out" "$darknet" classifier train "$out/fashion.data" "$out/$name.cfg" "$checkpoint"
     else
         stage "$what"
         rm -f "$made".* "$made"_* "$out/$name".{out,log.csv,weights,weights.kure}
         mark_done "$name.begun" "$key"
-        run "$out/$name.out" $darknet classifier train "$out/fashion.data" "$out/$name.cfg" ${weights:+"$weights" -clear}
+        run all "$out/$name.out" "$darknet" classifier train "$out/fashion.data" "$out/$name.cfg" ${weights:+"$weights" -clear}
     fi
     cp "$made.weights.kure" "$out/$name.weights.kure"
     cp "$made.weights" "$out/$name.weights.tmp" && mv "$out/$name.weights.tmp" "$out/$name.weights"
@@ -145,9 +148,9 @@ train() {
 table() {
     local step=$1 file=$2 key
     shift 2
-    key=$(key_of "$@" $pictures/complete.json)
+    key=$(key_of "$@" "$pictures"/complete.json)
     is_done "$step" "$key" "$file" && return
-    run "$out/$step.out" "$@" --csv "$file"
+    run progress "$out/logs/$step.out" "$@" --csv "$file"
     mark_done "$step" "$key"
 }
 
@@ -156,11 +159,11 @@ evaluate() {
     local network=("$out/$name.cfg" "$out/$name.weights")
     local count=()
     [ "$images" = 0 ] || count=(--images "$images")
-    stage "Evaluating $name: float, then bits $bits x step ratios $ratios in three settings"
-    table "stats-$name" "$out/$name.stats.csv" $darknet kure stats "${network[@]}" --weight-truncation mse --weight-granularity tensor
-    table "eval-$name-float" "$out/points/$name-float.csv" $darknet kure eval "${network[@]}" "$out/fashion.data" "${count[@]}"
+    stage "Evaluating $name: $bits bits x step ratios $ratios, in three settings"
+    table "stats-$name" "$out/$name.stats.csv" "$darknet" kure stats "${network[@]}" --weight-truncation mse --weight-granularity tensor
+    table "eval-$name-float" "$out/points/$name-float.csv" "$darknet" kure eval "${network[@]}" "$out/fashion.data" "${count[@]}"
     for setting in raw folded channel; do
-        table "eval-$name-$setting" "$out/points/$name-$setting.csv" $darknet kure eval "${network[@]}" "$out/fashion.data" \
+        table "eval-$name-$setting" "$out/points/$name-$setting.csv" "$darknet" kure eval "${network[@]}" "$out/fashion.data" \
             --quantize "${settings[$setting]}" --weight-bits $bits --weight-step-ratio $ratios "${count[@]}"
     done
 }

@@ -48,14 +48,19 @@ def ratio_table(inputs: Inputs, models: list[str], setting: tuple, bits: float) 
 
 
 def log_table(inputs: Inputs, shown: list[str], columns: list[str]) -> Table:
-    """Some of the updates: first, last, and evenly between."""
-    rows = []
+    """Some of the updates: first, last, and evenly between; a column per model and column of its log."""
+    header, by_update = ["update"], []
     for model in shown:
-        log = inputs.logs[model]
-        last = len(log["update"]) - 1
-        for i in sorted({round(last * k / (SAMPLES - 1)) for k in range(SAMPLES)}):
-            rows.append([model, f"{log['update'][i]:g}", *[show(log[c][i], 3) if c in log else "" for c in columns]])
-    return ["model", "update", *columns], rows
+        for column in columns:
+            log = inputs.logs[model]
+            header.append(column if len(shown) == 1 else model if len(columns) == 1 else f"{model} {column}")
+            by_update.append(dict(zip(log["update"], log.get(column, []))))
+    updates = inputs.logs[shown[0]]["update"]
+    picked = sorted({round((len(updates) - 1) * k / (SAMPLES - 1)) for k in range(SAMPLES)})
+    rows = []
+    for update in (updates[i] for i in picked):
+        rows.append([f"{update:g}", *[f"{values[update]:#.4g}" if update in values and values[update] == values[update] else "" for values in by_update]])
+    return header, rows
 
 
 def kurtosis_table(inputs: Inputs, models: list[str]) -> Table:
@@ -191,7 +196,7 @@ def write_page(inputs: Inputs, path: pathlib.Path) -> None:
     page = f"""<!DOCTYPE html>
 <html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
 <title>darknet-kure report</title><style>{STYLE.read_text(encoding="utf-8")}</style></head>
-<body><main><header><h1>{html.escape(headline(inputs))}</h1>{caption}{first}</header>
+<body><main><header><h1>{html.escape(headline(inputs)).replace(" %", chr(0xA0) + "%")}</h1>{caption}{first}</header>
 {accuracy_sections(inputs, models)}{training_sections(inputs, models)}{weight_sections(inputs, models)}</main>
 <script>addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(d => d.open = true))</script>
 </body></html>

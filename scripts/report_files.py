@@ -72,7 +72,7 @@ def rows_of_csv(path: pathlib.Path, text: str) -> list[Row]:
 
 def check_numbers(path: pathlib.Path, rows: list[Row], columns: set[str]) -> None:
     for number, row in enumerate(rows, 1):
-        for column in columns:
+        for column in sorted(columns):
             value = row.get(column)
             if not isinstance(value, float) or not math.isfinite(value):
                 raise Failure(f"{path}: row {number}: {column} is {value!r}, a number was expected")
@@ -90,6 +90,8 @@ def read_table(path: pathlib.Path) -> tuple[str, list[Row]]:
     kind = next((kind for kind, header in HEADERS.items() if header <= columns), None)
     if not kind:
         raise Failure(f"{path}: is none of: a table of kure eval or stats (CSV, JSON), a training log (CSV)")
+    if all(value is None for row in rows for value in row.values()):
+        raise Failure(f"{path}: holds no row")
     check_numbers(path, rows, HEADERS[kind])
     return kind, rows
 

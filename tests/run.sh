@@ -1,65 +1,81 @@
 #!/usr/bin/env bash
 # run.sh [--quick]: everything that must hold; called by `make test` after the main build.
-# --quick leaves out the instrumented build. Extra builds lie in build/ and are kept.
+# --quick leaves out the instrumented build. Closes with the runners' own summary lines.
+#
+#   BUILD=DIR    the build under test (default: build); the extra builds lie in it and are kept
+#   PYTHON=FILE  a python3 that has pytest, numpy and PIL (default: Debian's)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+build=${BUILD:-build}
 python=${PYTHON:-/usr/bin/python3}
-make=(make --no-print-directory)
 quick=0
 [ "${1:-}" = --quick ] && quick=1
+logs=$build/tests
+mkdir -p "$logs"
+export PYTHONDONTWRITEBYTECODE=1
 
-if [ -d build/sysroot ]; then # packages unpacked by setup.sh without root
-    export PYTHONPATH="$PWD/build/sysroot/usr/lib/python3/dist-packages${PYTHONPATH:+:$PYTHONPATH}"
-    export LD_LIBRARY_PATH="$(find "$PWD/build/sysroot/usr/lib" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-fi
+. scripts/sysroot.sh
 
-failed=()
-part() { # part NAME COMMAND...
-    local name=$1
+failed=() summaries=()
+part() { # part NAME COMMAND...: its output is shown and kept; the others run whatever becomes of it
+    local name=$1 log start=$SECONDS status=0
     shift
-    echo
-    echo "==== $name"
-    "$@" || failed+=("$name")
+    log=$logs/$((${#summaries[@]} + 1)).log
+    printf '\n==== %s\n' "$name"
+    "$@" 2>&1 | tee "$log" || status=$?
+    [ $status = 0 ] || failed+=("$name")
+    # pytest: "12 passed in 3.45s"; cmocka: "[  PASSED  ] 9 test(s)."
+    summaries+=("$(printf '%s (%d s)' "$name" $((SECONDS - start)))"$'\n'"$(summary "$log" $status)")
 }
 
-build_stock() { # Debian's tree without our patches
-    local tree=build/stock/darknet-src
-    [ build/stock/harness -nt tests/host/harness.c ] && [ -x build/stock/darknet ] && return
-    rm -rf build/stock
-    scripts/get_darknet.sh $tree
-    mkdir -p $tree/obj
-    make -C $tree -j"$(nproc)" darknet >build/stock/darknet.log 2>&1 || { tail -n 20 build/stock/darknet.log; return 1; }
-    make -C $tree harness EXEC=harness EXECOBJA=harness.o VPATH="./src/:$PWD/tests/host" >build/stock/harness.log 2>&1 ||
-        { tail -n 20 build/stock/harness.log; return 1; }
-    cp $tree/darknet $tree/harness build/stock/
+summary() {
+    local lines
+    lines=$(grep -E '^([0-9]+ (passed|failed)|[0-9]+ .*(passed|failed).* in |\[  (PASSED|FAILED)  \] [0-9]+ test)' "$1" | sort | uniq -c \
+        | sed -E 's/^ *1 /    /; s/^ *([0-9]+) /    \1 x /') || true
+    if [ -n "$lines" ]; then echo "$lines"; elif [ "$2" = 0 ]; then echo "    ok"; else echo "    FAILED"; fi
 }
 
-build_all() {
-    "${make[@]}" -j"$(nproc)" build/harness || return 1
-    build_stock || return 1
-    "${make[@]}" BUILD=build/seam-off FIXES=0 BLAS=0 OPENMP=0 KURE=0 build/seam-off/harness || return 1
-    "${make[@]}" BUILD=build/seam-on FIXES=0 BLAS=0 OPENMP=0 build/seam-on/harness || return 1
-    [ $quick = 1 ] || "${make[@]}" BUILD=build/asan SANITIZE=address,undefined build/asan/harness
+make_build() { # make_build FOLDER FLAG...: darknet and harness
+    local folder=$1
+    shift
+    make --no-print-directory -j"$(nproc)" BUILD="$folder" "$@" "$folder/harness"
 }
 
-host_tests() { "$python" -m pytest -q -p no:cacheprovider tests "$@"; }
-
-sanitized() {
-    export ASAN_OPTIONS=detect_leaks=0:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 # Darknet itself leaks
-    "${make[@]}" BUILD=build/asan SANITIZE=address,undefined unit || return 1
-    host_tests -m sanitize --build build/asan
+make_stock() { # Debian's tree without our patches
+    local folder=$build/stock
+    [ "$folder/harness" -nt tests/host/harness.c ] && [ "$folder/harness" -nt scripts/get_darknet.sh ] && return
+    rm -rf "$folder"
+    scripts/get_darknet.sh "$folder/darknet-src"
+    mkdir -p "$folder/darknet-src/obj"
+    make -C "$folder/darknet-src" -j"$(nproc)" harness EXEC=harness EXECOBJA=harness.o VPATH="./src/:$PWD/tests/host" \
+        > "$folder/harness.log" 2>&1 || { tail -n 20 "$folder/harness.log"; return 1; }
+    cp "$folder/darknet-src/harness" "$folder/"
 }
 
-part "layers, file sizes, documentation" scripts/check_layers.sh
-part "builds: main, stock, seam off, seam on$([ $quick = 1 ] || echo ', sanitized')" build_all
+sanitize=(SANITIZE=address,undefined OPENMP=1)
+builds() {
+    make_build "$build" || return 1
+    make_stock || return 1
+    make_build "$build/seam-off" FIXES=0 BLAS=0 OPENMP=0 KURE=0 || return 1
+    make_build "$build/seam-on" FIXES=0 BLAS=0 OPENMP=0 || return 1
+    [ $quick = 1 ] || make_build "$build/asan" "${sanitize[@]}"
+}
+
+unit_tests() { make --no-print-directory -j"$(nproc)" BUILD="$1" "${@:2}" unit; }
+host_tests() { "$python" -m pytest -q -p no:cacheprovider --builds="$build" --build="$1" "${@:2}" tests; }
+
+part "layers and file sizes" scripts/check_layers.sh . "$build/obj"
+part "builds: main, stock, seam off, seam on$([ $quick = 1 ] || echo ', sanitized')" builds
 part "documentation of the keys" "$python" scripts/docs.py --check
-part "unit tests" "${make[@]}" unit
-part "host tests" host_tests
-[ $quick = 1 ] || part "unit and host tests under ASan and UBSan" sanitized
-
-echo
-if [ ${#failed[@]} -gt 0 ]; then
-    printf 'FAILED: %s\n' "${failed[@]}" >&2
-    exit 1
+part "unit tests" unit_tests "$build"
+part "host tests" host_tests "$build"
+if [ $quick = 0 ]; then
+    # Darknet itself leaks; whatever else the sanitizers find ends the program.
+    export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+    part "unit tests under ASan and UBSan" unit_tests "$build/asan" "${sanitize[@]}"
+    part "host tests under ASan and UBSan" host_tests "$build/asan" -m sanitize
 fi
-echo "All parts passed."
+
+printf '\n==== summary\n'
+printf '%s\n' "${summaries[@]}"
+[ ${#failed[@]} -eq 0 ] || { printf 'FAILED: %s\n' "${failed[@]}" >&2; exit 1; }

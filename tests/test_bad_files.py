@@ -133,13 +133,12 @@ def damage(data, kind, rng):
     if kind == "cut":
         return bytes(data[:rng.randrange(len(data))])
     if kind == "bit":
-        at = rng.randrange(len(data))
-        data[at] ^= 1 << rng.randrange(8)
+        data[rng.randrange(8 + int.from_bytes(data[:8], "little"), len(data))] ^= 1 << rng.randrange(8)
     if kind == "header bit":
         data[rng.randrange(8 + int.from_bytes(data[:8], "little"))] ^= 1 << rng.randrange(8)
     if kind == "zeros":
-        first = rng.randrange(len(data))
-        data[first:first + 64] = bytes(len(data[first:first + 64]))
+        first = rng.randrange(len(data) - 64)
+        data[first:first + 64] = bytes(64)
     if kind == "longer":
         data += bytes(rng.randrange(1, 100))
     return bytes(data)
@@ -147,7 +146,8 @@ def damage(data, kind, rng):
 
 @pytest.mark.parametrize("kind", ("cut", "bit", "header bit", "zeros", "longer"))
 def test_damaged_sidecar(kind, build, trained):
-    """Never a crash and never a silent half: either it loads, or one sentence names the file."""
+    """Never a crash, never wrong momentum: one sentence names the file. A flipped bit in the header may hit a blank
+    or a remark, and load."""
     folder, _ = trained
     seed = random.SystemRandom().randrange(2 ** 32)
     print(f"replay with seed {seed}")
@@ -159,7 +159,7 @@ def test_damaged_sidecar(kind, build, trained):
         if result.returncode != 0:
             programs.refuse(result, "net.weights.kure")
             refused += 1
-    assert refused >= (12 if kind == "cut" else 0)
+    assert refused == 12 or kind == "header bit"
 
 
 @pytest.mark.parametrize("size", (0, 1, 7, 8, 9))

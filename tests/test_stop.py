@@ -59,6 +59,26 @@ def test_signal_leaves_a_checkpoint(signal_number, build, pictures, tmp_path):
         assert (whole / name).read_bytes() == (parts / name).read_bytes(), f"{name} differs after a stop at update {done}"
 
 
+def test_sizes_go_on_after_a_signal(build, boxes, tmp_path):
+    """detector random=1 far from the end: sizes change every 10 updates, and after a stop they are those of a run
+    that was not stopped. The log's losses tell."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    cfg = networks.detector({"log": "log.csv"}, filters=1, random=1, batch=1, subdivisions=1, seed=3, learning_rate=1e-4, max_batches=100000)
+    for folder, stops in ((whole, (22,)), (parts, (7, 22))):
+        folder.mkdir()
+        (folder / "net.cfg").write_text(cfg)
+        for number, rows in enumerate(stops):
+            weights = ["net.backup"] if number else []
+            process = start([build.program("darknet"), "detector", "train", boxes / "boxes.data", "net.cfg", *weights], folder)
+            wait_for_rows(process, folder / "log.csv", rows)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+            assert process.returncode == 130
+    rows = [(folder / "log.csv").read_text().splitlines()[:23] for folder in (whole, parts)]
+    assert rows[0] == rows[1]
+    assert len(set(row.split(",")[1] for row in rows[0])) == 23, "every update has its own loss"
+
+
 def test_second_signal_ends_at_once(build, pictures, tmp_path):
     """The first one may find a long update: the second is Darknet's own end."""
     (tmp_path / "net.cfg").write_text(cfg_of(100000))

@@ -48,7 +48,7 @@ typedef double kure_op_sum(const float *x, size_t n);
  * where x or pivot is not. */
 typedef void kure_op_power_sums(const float *x, size_t n, float pivot, struct kure_power_sums *out);
 
-/* updates[n] [in, out], x[n] */
+/* updates[n] [in, out], x[n]; constants of make_narrow in core/kurtosis.c */
 typedef void kure_op_kurtosis_descend(float *updates, const float *x, size_t n,
                                       struct kure_narrow_cubic cubic, float gain);
 

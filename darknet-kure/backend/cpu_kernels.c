@@ -10,6 +10,9 @@
  * i belongs to lane i % LANES and a lane adds its elements in order, whatever
  * the width of a vector; then blocks in order, then lanes_sum.
  */
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 #include <string.h>
 
 #include "backend.h"
@@ -21,15 +24,30 @@ enum { WIDTH = 4 };
 #else
 enum { WIDTH = 2 };
 #endif
-enum { LANES = 8, BLOCK = 512 }; /* a block of doubles stays in the nearest cache */
+enum { LANES = 8, BLOCK = 256 }; /* a block of doubles stays in the nearest cache */
 
 typedef double doubles __attribute__((vector_size(8 * WIDTH)));
+typedef float floats __attribute__((vector_size(4 * WIDTH)));
 
 static doubles load(const double *x)
 {
     doubles d;
     memcpy(&d, x, sizeof d);
     return d;
+}
+
+/* gcc takes __builtin_convertvector apart into halves */
+static doubles load_floats(const float *x)
+{
+#if defined(__AVX512F__)
+    return _mm512_cvtps_pd(_mm256_loadu_ps(x));
+#elif defined(__AVX2__)
+    return _mm256_cvtps_pd(_mm_loadu_ps(x));
+#else
+    floats f;
+    memcpy(&f, x, sizeof f);
+    return __builtin_convertvector(f, doubles);
+#endif
 }
 
 /* lanes[0..WIDTH-1] += s */
@@ -86,12 +104,12 @@ static double sum_cpu(const float *x, size_t n)
     return lanes_sum(lanes);
 }
 
-static void add_powers(double lanes[6][LANES], const double *x, size_t n)
+static void add_powers(double lanes[6][LANES], const float *x, size_t n, double pivot)
 {
     for (size_t v = 0; v < LANES; v += WIDTH) {
         doubles s1 = {0}, s2 = {0}, s3 = {0}, s4 = {0}, s5 = {0}, s6 = {0};
         for (size_t i = v; i < n; i += LANES) {
-            doubles d = load(x + i), d2 = d * d, d3 = d2 * d;
+            doubles d = load_floats(x + i) - pivot, d2 = d * d, d3 = d2 * d;
             s1 += d;
             s2 += d2;
             s3 += d3;
@@ -110,24 +128,29 @@ static void add_powers(double lanes[6][LANES], const double *x, size_t n)
 
 static void power_sums_cpu(const float *x, size_t n, float pivot, struct kure_power_sums *out)
 {
-    double lanes[6][LANES] = {{0}}, block[BLOCK];
+    /* In double a pivot of at least 2^-70 swallows a subnormal x. */
+    const int clean = kure_beyond(pivot, 0x1c800000) == 0;
+    double lanes[6][LANES] = {{0}};
+    float block[BLOCK];
     int32_t min = INT32_MAX, max = INT32_MIN;
     for (size_t m; n; x += m, n -= m) {
         m = block_size(n);
         for (size_t i = 0; i < m; i++) {
-            float f = kure_flush(x[i]);
-            int32_t key = kure_order(f);
-            block[i] = (double)f - pivot;
+            int32_t key = kure_order(x[i]);
             min = key < min ? key : min;
             max = key > max ? key : max;
         }
-        fill_up(block, m);
-        add_powers(lanes, block, m);
+        if (clean || m % LANES) {
+            for (size_t i = 0; i < m; i++) block[i] = kure_flush(x[i]);
+            for (size_t i = m; i % LANES; i++) block[i] = pivot; /* adds 0 to each sum */
+        }
+        add_powers(lanes, clean || m % LANES ? block : x, m, pivot);
     }
     *out = (struct kure_power_sums){
         .s1 = lanes_sum(lanes[0]), .s2 = lanes_sum(lanes[1]), .s3 = lanes_sum(lanes[2]),
         .s4 = lanes_sum(lanes[3]), .s5 = lanes_sum(lanes[4]), .s6 = lanes_sum(lanes[5]),
-        .min = min, .max = max,
+        .min = kure_order(kure_flush(kure_unorder(min))),
+        .max = kure_order(kure_flush(kure_unorder(max))),
     };
 }
 

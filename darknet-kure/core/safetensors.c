@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "error.h"
 #include "kure_format.h"
@@ -38,6 +39,28 @@ enum kure_status kure_file_add_tensor(struct kure_file *file, const char *name, 
     t->data = data;
     t->count = count;
     file->tensor_count++;
+    return KURE_OK;
+}
+
+/* The metadata that this file adds and checks by itself: XXH3-128 of all bytes of tensors. */
+static const char DATA_HASH[] = "data";
+enum { HASH_CHARS = 33 };
+
+static void hash_text(XXH128_hash_t h, char out[HASH_CHARS])
+{
+    snprintf(out, HASH_CHARS, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+}
+
+static enum kure_status hash_tensors(const struct kure_file *file, char out[HASH_CHARS], struct kure_error *error)
+{
+    XXH3_state_t *state = XXH3_createState();
+    if (!state) return kure_fail_memory(error);
+    XXH3_128bits_reset(state);
+    for (int i = 0; i < file->tensor_count; ++i) {
+        XXH3_128bits_update(state, file->tensors[i].data, file->tensors[i].count * sizeof(float));
+    }
+    hash_text(XXH3_128bits_digest(state), out);
+    XXH3_freeState(state);
     return KURE_OK;
 }
 
@@ -80,7 +103,12 @@ static int write_all(const struct kure_file *file, const char *header, FILE *out
 
 enum kure_status kure_file_write(const struct kure_file *file, const char *path, struct kure_error *error)
 {
-    char *header = header_text(file);
+    struct kure_file named = *file;
+    char hash[HASH_CHARS];
+    enum kure_status status = hash_tensors(file, hash, error);
+    if (status == KURE_OK) status = kure_file_add_text(&named, DATA_HASH, hash, error);
+    if (status != KURE_OK) return status;
+    char *header = header_text(&named);
     if (!header) return kure_fail_memory(error);
     FILE *out = fopen(path, "wb");
     int ok = out != NULL && write_all(file, header, out);
@@ -182,7 +210,12 @@ enum kure_status kure_file_read(const char *path, struct kure_file *file, struct
     json_t *root = json_loadb((const char *)file->buffer + LENGTH_BYTES, header, JSON_REJECT_DUPLICATES, NULL);
     status = read_header(path, root, data, bytes - LENGTH_BYTES - header, file, error);
     json_decref(root);
-    return status;
+    if (status != KURE_OK) return status;
+    char hash[HASH_CHARS];
+    const char *said = kure_file_text(file, DATA_HASH);
+    hash_text(XXH3_128bits(data, bytes - LENGTH_BYTES - header), hash);
+    if (!said || strcmp(said, hash) != 0) return damaged(path, "the tensors are not the ones that were written", error);
+    return KURE_OK;
 }
 
 const char *kure_file_text(const struct kure_file *file, const char *name)

@@ -10,11 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
 
 #include "kure.h"
 
 #define MARK 1.3 /* of two memcpys, at MARK_WEIGHTS */
-enum { MARK_WEIGHTS = 11000000, REPETITIONS = 31 };
+enum { MARK_WEIGHTS = 11000000, REPETITIONS = 101 };
 
 static double seconds(void)
 {
@@ -93,6 +96,9 @@ int main(int argc, char **argv)
     double kure, copies;
     int missed = 0;
 
+#if defined(_OPENMP)
+    omp_set_num_threads(1);
+#endif
     if (argc == 3 && strcmp(argv[1], "--step") == 0) {
         measure(strtoull(argv[2], NULL, 10), &kure, &copies);
         printf("%.9f\n", kure);

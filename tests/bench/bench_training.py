@@ -14,7 +14,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORK = ROOT / "build/bench"
 CFG = ROOT / "cfg/fashion.cfg"
-DATA = ROOT / "build/demo/data/fashion.data"
+DATA = ROOT / "build/fashion-mnist/fashion.data"
 UPDATES, WARM_UP, ROUNDS, MARK = 25, 5, 3, 2.0
 
 

@@ -7,7 +7,7 @@ passed=0 failed=0
 bench() {
     if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 }
-"$python" scripts/prepare_fashion_mnist.py --out build/demo/data || exit 1
+"$python" scripts/prepare_fashion_mnist.py --out build/fashion-mnist || exit 1
 bench "$python" tests/bench/bench_torch.py
 bench "$python" tests/bench/bench_training.py
 echo "$passed passed, $failed failed"

@@ -260,7 +260,7 @@ int check_run(const char *name, const struct CMUnitTest *tests, size_t n)
            kure_instruction_set());
     int failed = _cmocka_run_group_tests(name, tests, n, NULL, NULL);
     for (size_t i = 0; i < COUNT(shares) && shares[i].name; i++)
-        printf("tolerance used: %5.1f %%  %s (%zu comparisons)\n", 100 * shares[i].largest,
+        printf("tolerance used: %7.2g %%  %s (%zu comparisons)\n", 100 * shares[i].largest,
                shares[i].name, shares[i].calls);
     return failed != 0;
 }

@@ -1,13 +1,15 @@
 /* test_backend.c: every loop of every instruction set of this machine against
  * one plain loop, at shapes around lanes and blocks, between guard zones. */
+#define _POSIX_C_SOURCE 200112L /* setenv */
 #include "check.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../../darknet-kure/backend/backend.h"
 
-static const size_t sizes[] = {0, 1, 2, 7, 8, 9, 15, 16, 17, 63, 511, 512, 513, 1024, 1031};
+static const size_t sizes[] = {0, 1, 2, 7, 8, 9, 15, 16, 17, 63, 255, 256, 257, 512, 1031};
 static const char *const names[] = {"baseline", "avx2", "avx512"};
 
 /* The plain loops add in order; the sums of a thousand terms agree to 1e-12 of
@@ -231,8 +233,17 @@ static void choice(void **state)
         kure_cpu_use(cpu);
         assert_string_equal(kure_instruction_set(), names[i]);
     }
+    const char *before = getenv("KURE_ISA");
     kure_cpu_use(NULL);
-    assert_non_null(kure_cpu_named(kure_instruction_set()));
+    setenv("KURE_ISA", "baseline", 1);
+    assert_string_equal(kure_instruction_set(), "baseline");
+    kure_cpu_use(NULL);
+    setenv("KURE_ISA", "avx3", 1); /* there is no such: the widest */
+    const char *widest = kure_cpu_named("avx512") ? "avx512" : kure_cpu_named("avx2") ? "avx2" : "baseline";
+    assert_string_equal(kure_instruction_set(), widest);
+    kure_cpu_use(NULL);
+    if (before) setenv("KURE_ISA", before, 1);
+    else unsetenv("KURE_ISA");
 }
 
 int main(void)

@@ -55,8 +55,8 @@ static void exact_arithmetic(void **state)
             double kurtosis = golden_value(g, keys[0]), loss = golden_value(g, keys[1]);
             const double *gradient = golden_values(g, keys[2], &n);
             struct kure_kurtosis_measure m = gradient_of(&t, rule);
-            check_near("K against exact", m.kurtosis, kurtosis, 1e-11 * kurtosis);
-            check_near("loss against exact", m.loss, loss, 1e-10 * (loss + 1));
+            check_near("K against exact", m.kurtosis, kurtosis, 1e-13 * kurtosis);
+            check_near("loss against exact", m.loss, loss, 1e-12 * (loss + 1));
             check_vector("gradient against exact", t.updates, gradient, n, 1e-5);
         }
         guard_free(t.updates);
@@ -88,8 +88,8 @@ static void autograd(void **state)
                                     .std = unbiased ? KURE_STD_UNBIASED : KURE_STD_BIASED,
                                     .granularity = by_row ? KURE_GRANULARITY_CHANNEL
                                                           : KURE_GRANULARITY_TENSOR});
-            check_near("K against PyTorch", m.kurtosis, kurtosis, 1e-11 * kurtosis);
-            check_near("loss against PyTorch", m.loss, loss, 1e-11 * loss);
+            check_near("K against PyTorch", m.kurtosis, kurtosis, 1e-13 * kurtosis);
+            check_near("loss against PyTorch", m.loss, loss, 1e-12 * loss);
             check_vector("gradient against PyTorch", t.updates, gradient, n, 1e-5);
             guard_free(t.updates);
         }
