@@ -69,7 +69,9 @@ LIBKURE_OBJECTS := $(call object,$(CORE) $(BACKEND)) $(BUILD)/obj/backend/cpu_ba
 
 # Rebuilds what depends on the flags when they change.
 FLAGS := GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBUG=$(DEBUG) BLAS=$(BLAS) FIXES=$(FIXES) KURE=$(KURE) SANITIZE=$(SANITIZE) ARCH=$(ARCH) CFLAGS=$(CFLAGS) DARKNET=$(DARKNET)
+ifeq ($(filter patch unpatch help clean,$(MAKECMDGOALS)),)
 $(shell mkdir -p $(BUILD) && printf '%s\n' '$(FLAGS)' | cmp -s - $(BUILD)/flags || printf '%s\n' '$(FLAGS)' > $(BUILD)/flags)
+endif
 
 .PHONY: all
 all: $(BUILD)/darknet
