@@ -146,7 +146,7 @@ def test_schedule_goes_on(trainer, tmp_path):
 
 
 @pytest.mark.parametrize("change,words", (
-    ({"target=": "target=2.0"}, "another plan"),
+    ({"target=": "target=2.0"}, "trained so far with target=1.8, unlike this cfg"),
     ({"batch=8": "batch=16"}, "updates there"),
 ))
 @pytest.mark.parametrize("trainer", ("classifier",), indirect=True)

@@ -69,16 +69,34 @@ static void each_tensor(const network *net, tensor_function function, void *cont
     }
 }
 
-static void plan_line(const struct kure_network *k, char *out, size_t size)
+static void plan_text(const struct kure_network *k, char out[KURE_KURTOSIS_TEXT])
 {
     const struct kure_kurtosis_options *o = &k->plan.kurtosis;
-    if (!o->line) {
-        snprintf(out, size, "no [kurtosis]");
-        return;
+    if (o->line) kure_kurtosis_text(o, out, KURE_KURTOSIS_TEXT);
+    else snprintf(out, KURE_KURTOSIS_TEXT, "no [kurtosis]");
+}
+
+static int has_word(const char *text, const char *word)
+{
+    size_t length = strlen(word);
+    for (const char *p = text; (p = strstr(p, word)); p += length) {
+        if ((p == text || p[-1] == ' ') && (!p[length] || p[length] == ' ')) return 1;
     }
-    snprintf(out, size, "[kurtosis] target=%g lambda=%g mode=%d granularity=%d fold=%d std=%d max_step=%g start=%lld ramp=%lld layers=%s",
-             o->target, o->lambda, (int)o->mode, (int)o->granularity, (int)o->fold, (int)o->std, o->max_step,
-             (long long)o->start, (long long)o->ramp, o->layers.text ? o->layers.text : "default");
+    return 0;
+}
+
+/* Names what `then` said and `now` does not; both are plan texts. */
+static void report_difference(const char *path, const char *then, const char *now)
+{
+    char *words = strdup(then), *rest = NULL;
+    if (words && strcmp(then, now) != 0) {
+        fprintf(stderr, "%s: trained so far with", path);
+        for (char *word = strtok_r(words, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+            if (!has_word(now, word)) fprintf(stderr, " %s", word);
+        }
+        fprintf(stderr, ", unlike this cfg\n");
+    }
+    free(words);
 }
 
 /* ------------------------------------------------------------------------- */
@@ -119,11 +137,11 @@ void kure_weights_written(network *net, const char *written, const char *file, i
     if (strcmp(written, file) != 0) finish_rename(file);
     struct kure_error error;
     struct kure_file out = {0};
-    char hash[33], number[32], plan[512];
+    char hash[33], number[32], plan[KURE_KURTOSIS_TEXT];
     enum kure_status status = kure_hash_file(written, hash, &error);
     if (status == KURE_OK) {
         snprintf(number, sizeof number, "%lld", kure_updates_done(net));
-        plan_line(k, plan, sizeof plan);
+        plan_text(k, plan);
         add_text(&out, "format", KURE_SIDECAR_FORMAT);
         add_text(&out, "weights", hash);
         add_text(&out, "state", k->plan.state_hash);
@@ -196,7 +214,7 @@ static const char *text_or_stop(const struct kure_file *file, const char *path, 
 static void take_state(struct kure_network *k, const struct kure_file *file, const char *path)
 {
     struct kure_error error;
-    char plan[512];
+    char plan[KURE_KURTOSIS_TEXT];
     if (strcmp(text_or_stop(file, path, "state"), k->plan.state_hash) != 0) {
         snprintf(error.text, sizeof error.text, "%s: holds the training state of another network: layers or shapes differ from %s; "
                  "delete it to start from the weights alone", path, k->options.path);
@@ -211,10 +229,8 @@ static void take_state(struct kure_network *k, const struct kure_file *file, con
     each_tensor(k->net, check_tensor, &in);
     each_tensor(k->net, copy_tensor, &in);
     k->trained = 1;
-    plan_line(k, plan, sizeof plan);
-    if (strcmp(text_or_stop(file, path, "plan"), plan) != 0) {
-        fprintf(stderr, "%s: written under another plan: %s\n", path, kure_file_text(file, "plan"));
-    }
+    plan_text(k, plan);
+    report_difference(path, text_or_stop(file, path, "plan"), plan);
 }
 
 /* 1: `path` exists, is sound and belongs to weights of that hash. A waiting one may

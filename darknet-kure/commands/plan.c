@@ -49,16 +49,16 @@ static void add_row(struct kure_table *table, const struct kure_plan_row *row, i
 
 static void print_options(const struct kure_plan *plan)
 {
-    static const char *const modes[] = {"avg", "sum", "max"}, *const granularities[] = {"tensor", "channel"},
-                             *const stds[] = {"unbiased", "biased"};
     const struct kure_kurtosis_options *o = &plan->kurtosis;
     if (!o->line) {
         printf("no [kurtosis] section: Darknet trains as always\n");
         return;
     }
-    printf("[kurtosis] target=%g lambda=%g mode=%s granularity=%s fold=%d std=%s max_step=%g start=%lld ramp=%lld log=%s every=%lld\n",
-           o->target, o->lambda, modes[o->mode], granularities[o->granularity], (int)o->fold, stds[o->std], o->max_step,
-           (long long)o->start, (long long)o->ramp, o->log ? o->log : "-", (long long)o->every);
+    char text[KURE_KURTOSIS_TEXT];
+    kure_kurtosis_text(o, text, sizeof text);
+    printf("[kurtosis] %s", text);
+    if (o->log) printf(" log=%s every=%lld", o->log, (long long)o->every);
+    printf("\n");
     printf("%d layers are regularized%s; plan %s\n", plan->regularized, o->lambda == 0 ? " with lambda=0: only logged" : "", plan->hash);
 }
 

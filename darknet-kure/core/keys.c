@@ -191,6 +191,35 @@ enum kure_status kure_key_parse(const struct kure_key *k, const struct kure_plac
     return KURE_OK;
 }
 
+/* "a b c", 1 -> "b" */
+static const char *choice_name(const char *choices, int64_t index, int *length)
+{
+    for (; index > 0; --index) choices = strchr(choices, ' ') + 1;
+    *length = (int)strcspn(choices, " ");
+    return choices;
+}
+
+void kure_kurtosis_text(const struct kure_kurtosis_options *options, char *out, size_t size)
+{
+    size_t used = 0;
+    out[0] = 0;
+    for (int i = 0; i < kure_keys_count && used < size; ++i) {
+        const struct kure_key *k = &kure_keys[i];
+        const void *field = (const char *)options + k->offset;
+        int length = 0;
+        if (k->section != kurtosis) continue;
+        if (k->kind == PATH) break; /* the last rows are about the log */
+        used += (size_t)snprintf(out + used, size - used, "%s%s=", used ? " " : "", k->name);
+        if (used >= size) break;
+        const char *text = k->kind == CHOICE ? choice_name(k->choices, *(const int64_t *)field, &length)
+                           : k->kind == LAYERS ? ((const struct kure_layer_list *)field)->text : NULL;
+        if (k->kind == REAL) used += (size_t)snprintf(out + used, size - used, "%g", *(const double *)field);
+        else if (k->kind == INTEGER) used += (size_t)snprintf(out + used, size - used, "%lld", (long long)*(const int64_t *)field);
+        else if (k->kind == CHOICE) used += (size_t)snprintf(out + used, size - used, "%.*s", length, text);
+        else used += (size_t)snprintf(out + used, size - used, "%s", text ? text : "default");
+    }
+}
+
 size_t kure_key_count(void)
 {
     return kure_keys_count;

@@ -65,6 +65,11 @@ struct kure_key_text {
 size_t kure_key_count(void);
 void kure_key_text(size_t i, struct kure_key_text *out);
 
+/* "target=1.8 lambda=1 mode=avg ...": what governs the training, so without log and every.
+ * size: KURE_KURTOSIS_TEXT holds it unless layers= is very long; truncated otherwise. */
+enum { KURE_KURTOSIS_TEXT = 512 };
+void kure_kurtosis_text(const struct kure_kurtosis_options *options, char *out, size_t size);
+
 /* Number of single-character edits between two names. */
 int kure_edit_distance(const char *a, const char *b);
 
