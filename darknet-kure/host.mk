@@ -14,7 +14,8 @@ BLAS ?= 1
 
 ifneq ($(wildcard $(KURE_SYSROOT)),)
 KURE_MULTIARCH := $(shell gcc -print-multiarch)
-COMMON += -I$(KURE_SYSROOT)/usr/include -I$(KURE_SYSROOT)/usr/include/$(KURE_MULTIARCH)
+KURE_INCLUDE_FOLDERS := $(KURE_SYSROOT)/usr/include $(addprefix $(KURE_SYSROOT)/usr/include/$(KURE_MULTIARCH),/ /openblas-pthread)
+COMMON += $(addprefix -I,$(KURE_INCLUDE_FOLDERS))
 KURE_LIBRARY_FOLDERS := $(KURE_SYSROOT)/usr/lib/$(KURE_MULTIARCH) $(KURE_SYSROOT)/usr/lib/$(KURE_MULTIARCH)/openblas-pthread
 LDFLAGS += $(foreach d,$(KURE_LIBRARY_FOLDERS),-L$d -Wl,-rpath,$d)
 endif

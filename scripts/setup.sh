@@ -6,10 +6,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A packages=(
-    [build]="gcc make patch xz-utils libjansson-dev libxxhash-dev"
+    [build]="gcc g++ make patch xz-utils libjansson-dev libxxhash-dev"
     [blas]="libopenblas-dev"
     [demo]="dataset-fashion-mnist python3 python3-numpy python3-matplotlib python3-pil"
-    [test]="g++ libcmocka-dev python3-pytest"
+    [test]="libcmocka-dev python3-pytest"
     [bench]="python3-torch"
 )
 
@@ -56,6 +56,12 @@ if [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; then
     exit 0
 fi
 
+programs=$(printf '%s\n' "${missing[@]}" | grep -xE 'gcc|g\+\+|make|patch|xz-utils|python3' | paste -sd' ') || true
+if [ -n "$programs" ]; then
+    echo "Not root, and these programs cannot be unpacked into build/: $programs. Ask root for 'apt-get install $programs'." >&2
+    exit 1
+fi
+
 echo "Not root: unpacking ${missing[*]} into build/sysroot ..."
 mkdir -p build/sysroot/.installed build/cache/deb
 closure=$(apt-get -s install --no-install-recommends "${missing[@]}" 2>"$log" | sed -n 's/^Inst \([^ ]*\) .*/\1/p') || true
@@ -71,4 +77,10 @@ fi
     exit 1
 }
 for deb in build/cache/deb/*.deb; do dpkg -x "$deb" build/sysroot; done
+# a -dev package's link, where the library itself is installed on the system
+find build/sysroot/usr/lib -xtype l -name '*.so' | while read -r link; do
+    installed="${link#build/sysroot}"
+    installed=${installed%/*}/$(readlink "$link")
+    [ ! -e "$installed" ] || ln -sfn "$installed" "$link"
+done
 for package in "${missing[@]}"; do : >"build/sysroot/.installed/$package"; done

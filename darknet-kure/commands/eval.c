@@ -109,7 +109,7 @@ static int parse_count(const char *text)
 
 static int check_request(const struct request *r)
 {
-    if (kure_points_count(&r->points) > 100000) return kure_usage_error("eval", "more than 100000 combinations");
+    if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error("eval", "more than %d combinations", KURE_MOST_POINTS);
     if (r->csv && r->json && strcmp(r->csv, r->json) == 0) return kure_usage_error("eval", "--csv and --json name the same file");
     return 0;
 }

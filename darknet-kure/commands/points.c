@@ -188,9 +188,9 @@ static const char *list_of(const struct kure_points *points, int key)
 
 int kure_points_count(const struct kure_points *points)
 {
-    int count = 1;
-    for (int i = 0; i < KEY_COUNT; ++i) count *= list_length(list_of(points, i));
-    return count;
+    long long count = 1;
+    for (int i = 0; i < KEY_COUNT && count <= KURE_MOST_POINTS; ++i) count *= list_length(list_of(points, i));
+    return count <= KURE_MOST_POINTS ? (int)count : KURE_MOST_POINTS + 1;
 }
 
 struct kure_point kure_points_get(const struct kure_points *points, int index)

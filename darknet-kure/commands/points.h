@@ -9,7 +9,7 @@
 
 #include "evaluate.h"
 
-enum { KURE_POINT_KEYS = 16 };
+enum { KURE_POINT_KEYS = 16, KURE_MOST_POINTS = 100000 };
 
 struct kure_points {
     char *values[KURE_POINT_KEYS]; /* comma-separated, NULL: the default */
@@ -34,6 +34,7 @@ int kure_points_has(const struct kure_points *points, const char *key);
 /* --quantize key=value,key=value */
 KURE_CHECKED enum kure_status kure_points_parse(struct kure_points *points, const char *text, struct kure_error *error);
 
+/* Above KURE_MOST_POINTS: one more than that. */
 int kure_points_count(const struct kure_points *points);
 struct kure_point kure_points_get(const struct kure_points *points, int i);
 void kure_points_free(struct kure_points *points);
