@@ -121,12 +121,14 @@ void kure_attach(network *net)
     kure_views_free(views);
     net->kure = k;
     if (k->plan.regularized) kure_regularize_attach(k);
+    if (k->plan.quantization.line) kure_simulation_attach(k);
 }
 
 void kure_release(network *net)
 {
     struct kure_network *k = net->kure;
     if (!k) return;
+    kure_simulation_release(k);
     for (int i = 0; k->scratch && i < k->plan.count; ++i) free(k->scratch[i]);
     free(k->scratch);
     free(k->measures);

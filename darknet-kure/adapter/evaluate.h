@@ -34,6 +34,9 @@ void kure_float_weights_free(struct kure_float_weights *kept);
  * all quantized layers where there is none such); NaN where nothing is quantized. */
 double kure_quantize_network(struct kure_float_weights *kept, const struct kure_point *point);
 
+/* Simulation of the cfg's own [quantization], on when the network is loaded. */
+void kure_simulation_switch(struct kure_network *k, int on);
+
 /* The validation list of a .data file, checked: every image readable, every path
  * matches a label, classes fit the network. images > 0 takes the first so many. */
 struct kure_images {

@@ -18,7 +18,7 @@
 
 int kure_has_sidecar(const struct kure_network *k)
 {
-    return k->options.kurtosis.line || k->options.net.seed >= 0;
+    return k->options.kurtosis.line || k->options.quantization.line || k->options.net.seed >= 0;
 }
 
 static void stop_on(enum kure_status status, const struct kure_error *error)
@@ -36,8 +36,6 @@ static char *name_of(const char *weights, const char *suffix)
 /* ------------------------------------------------------------------------- */
 /* The state: momentum of every layer that Darknet updates                    */
 
-typedef void (*tensor_function)(void *context, const char *name, float *data, size_t count);
-
 static size_t weight_count(const layer *l)
 {
     switch (l->type) {
@@ -54,7 +52,7 @@ static size_t bias_count(const layer *l)
     return l->type == CONNECTED || l->type == LOCAL ? (size_t)l->outputs : (size_t)l->n;
 }
 
-static void each_tensor(const network *net, tensor_function function, void *context)
+static void each_tensor(const network *net, kure_tensor_function *function, void *context)
 {
     for (int i = 0; i < net->n; ++i) {
         const layer *l = &net->layers[i];
@@ -147,7 +145,9 @@ void kure_weights_written(network *net, const char *written, const char *file, i
         add_text(&out, "state", k->plan.state_hash);
         add_text(&out, "update", number);
         add_text(&out, "plan", plan);
+        kure_simulation_settle(k);
         each_tensor(net, add_tensor, &out);
+        kure_simulation_each_tensor(k, add_tensor, &out);
         char *name = name_of(file, ".kure.new");
         status = kure_file_write(&out, name, &error);
         free(name);
@@ -201,6 +201,19 @@ static void copy_tensor(void *context, const char *name, float *data, size_t cou
     memcpy(data, kure_file_tensor(in->file, name)->data, count * sizeof(float));
 }
 
+/* A training that had no such quantizer before starts it anew. */
+static void check_if_there(void *context, const char *name, float *data, size_t count)
+{
+    const struct loading *in = context;
+    if (kure_file_tensor(in->file, name)) check_tensor(context, name, data, count);
+}
+
+static void copy_if_there(void *context, const char *name, float *data, size_t count)
+{
+    const struct loading *in = context;
+    if (kure_file_tensor(in->file, name)) copy_tensor(context, name, data, count);
+}
+
 static const char *text_or_stop(const struct kure_file *file, const char *path, const char *name)
 {
     const char *text = kure_file_text(file, name);
@@ -228,6 +241,9 @@ static void take_state(struct kure_network *k, const struct kure_file *file, con
     struct loading in = {file, path};
     each_tensor(k->net, check_tensor, &in);
     each_tensor(k->net, copy_tensor, &in);
+    kure_simulation_each_tensor(k, check_if_there, &in);
+    kure_simulation_each_tensor(k, copy_if_there, &in);
+    kure_simulation_restore(k);
     k->trained = 1;
     plan_text(k, plan);
     report_difference(path, text_or_stop(file, path, "plan"), plan);

@@ -9,6 +9,9 @@
 #include "plan.h"
 
 struct kure_log;
+struct kure_simulation;
+
+typedef void kure_tensor_function(void *context, const char *name, float *data, size_t count);
 
 struct kure_network {
     network *net;                 /* stable in this flavour: allocated once by the parser */
@@ -32,6 +35,8 @@ struct kure_network {
     int loaded_layers;            /* one past the last layer that the file filled */
     size_t bytes_left;
 
+    struct kure_simulation *simulation; /* NULL: no [quantization] */
+
     int trained;                  /* momentum buffers hold a training's state */
     struct kure_log *log;         /* NULL until the first row */
 };
@@ -51,6 +56,15 @@ struct kure_tensor kure_tensor_of(const layer *l, float *scratch);
 
 /* regularize.c: wraps one update function; called at attach. */
 void kure_regularize_attach(struct kure_network *k);
+
+/* simulate.c: wraps the layers that the plan quantizes; called at attach. */
+void kure_simulation_attach(struct kure_network *k);
+void kure_simulation_release(struct kure_network *k);
+void kure_simulation_touch(struct kure_network *k);   /* weights have changed other than by training */
+void kure_simulation_settle(struct kure_network *k);  /* before its state is saved */
+void kure_simulation_restore(struct kure_network *k); /* after its state was loaded */
+/* The state: scales of weights, ranges of activations. Nothing without [quantization]. */
+void kure_simulation_each_tensor(struct kure_network *k, kure_tensor_function *function, void *context);
 
 /* log.c: open once, before the row of that update */
 void kure_log_open(struct kure_network *k, long long update);

@@ -51,6 +51,38 @@ static int is_head(LAYER_TYPE type)
     return type == YOLO || type == REGION || type == DETECTION || type == SOFTMAX || type == COST;
 }
 
+static enum kure_flow flow_of(const layer *l)
+{
+    switch (l->type) {
+    case CONVOLUTIONAL:
+    case CONNECTED:
+    case SHORTCUT:
+    case AVGPOOL: return KURE_FLOW_MAKES;
+    case ROUTE: return l->n > 1 ? KURE_FLOW_JOINS : KURE_FLOW_SELECTS;
+    case MAXPOOL:
+    case UPSAMPLE:
+    case REORG:
+    case DROPOUT: return KURE_FLOW_SELECTS;
+    default: return KURE_FLOW_DECODES;
+    }
+}
+
+static enum kure_activation activation_of(const layer *l)
+{
+    if (l->type != CONVOLUTIONAL && l->type != CONNECTED && l->type != SHORTCUT) return KURE_ACTIVATION_LINEAR;
+    return l->activation == LINEAR ? KURE_ACTIVATION_LINEAR : l->activation == RELU ? KURE_ACTIVATION_RELU : KURE_ACTIVATION_OTHER;
+}
+
+/* Rows of an anchor in what [yolo] and [region] read: the box's first, then the scores. */
+static void view_head(const network *net, int i, struct kure_layer_view *v)
+{
+    if (i + 1 >= net->n || (net->layers[i].type != CONVOLUTIONAL && net->layers[i].type != CONNECTED)) return;
+    const layer *next = &net->layers[i + 1];
+    if (next->type != YOLO && next->type != REGION) return;
+    v->head_boxes = next->type == YOLO ? 4 : next->coords;
+    v->head_rows = v->head_boxes + 1 + next->classes;
+}
+
 /* Darknet's backward pass ends at the flagged layer: it and all before it are frozen. */
 static int last_frozen(const network *net)
 {
@@ -88,6 +120,10 @@ struct kure_layer_view *kure_views_of(const network *net)
         struct kure_layer_view *v = &views[i];
         v->type = type_name(l->type);
         v->is_head = is_head(l->type);
+        v->flow = flow_of(l);
+        v->activation = activation_of(l);
+        v->is_binary = l->binary || l->xnor;
+        view_head(net, i, v);
         view_weights(l, v);
         view_inputs(l, i, own + 2 * i, v);
         if (i <= frozen) v->left_out = "frozen by stopbackward";

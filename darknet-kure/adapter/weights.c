@@ -54,6 +54,7 @@ void kure_weights_loaded(network *net, const char *file, int start, int cutoff)
 {
     struct kure_network *k = net->kure;
     check_finite(net, file);
+    kure_simulation_touch(k);
     int complete = start == 0 && cutoff >= net->n && (!k->extent_known || k->loaded_layers >= net->n);
     if (complete && kure_has_sidecar(k)) kure_sidecar_load(k, file);
 }

@@ -11,7 +11,8 @@ static const char help[] =
     "usage: darknet kure plan CFG [options]\n\n"
     "One row a layer: whether [kurtosis] acts there, with which target and lambda, and\n"
     "if not, why. role: 'first' layers read the network input, 'last' ones feed the loss;\n"
-    "quantization treats both apart.\n\n"
+    "quantization treats both apart. With [quantization]: which quantizers sit on a layer's\n"
+    "weights and behind it; two of them around an activation that no runtime fuses.\n\n"
     "  --clean FILE   write the cfg without our sections and keys, for other tools\n"
     "  --csv FILE     write the table as CSV\n"
     "  --json FILE    write the table as JSON\n"
@@ -21,14 +22,36 @@ static const struct kure_column columns[] = {
     {"layer", KURE_CELL_INTEGER, NULL}, {"type", KURE_CELL_TEXT, NULL},     {"n", KURE_CELL_INTEGER, NULL},
     {"rows", KURE_CELL_INTEGER, NULL},  {"groups", KURE_CELL_INTEGER, NULL}, {"role", KURE_CELL_TEXT, NULL},
     {"kurtosis", KURE_CELL_TEXT, NULL}, {"target", KURE_CELL_REAL, "%g"},   {"lambda", KURE_CELL_REAL, "%g"},
-    {"reason", KURE_CELL_TEXT, NULL},
+    {"reason", KURE_CELL_TEXT, NULL},       {"weights", KURE_CELL_TEXT, NULL},      {"output", KURE_CELL_TEXT, NULL},
 };
+
+/* "4 bits channel minmax" */
+static void quantizer_text(const struct kure_quantizer *q, char *out, size_t size)
+{
+    snprintf(out, size, "%d bits %s %s", q->bits, kure_granularity_name(q->granularity), kure_policy_text((int)q->truncation).name);
+}
+
+static void add_quantizers(struct kure_table *table, const struct kure_plan_row *row)
+{
+    char text[128] = "", after[64];
+    if (row->weight.bits) quantizer_text(&row->weight, text, sizeof text);
+    kure_table_set_text(table, "weights", text);
+    text[0] = 0;
+    if (row->after.bits) {
+        quantizer_text(&row->after, after, sizeof after);
+        snprintf(text, sizeof text, "%s%s", after, row->before.bits ? ", before and after the activation" : row->head_rows ? ", boxes and scores apart" : "");
+    } else if (*row->quantize_reason) {
+        snprintf(text, sizeof text, "float: %s", row->quantize_reason);
+    }
+    kure_table_set_text(table, "output", text);
+}
 
 static void add_row(struct kure_table *table, const struct kure_plan_row *row, int has_kurtosis)
 {
     kure_table_add_row(table);
     kure_table_set_integer(table, "layer", row->layer);
     kure_table_set_text(table, "type", row->type);
+    add_quantizers(table, row);
     if (row->weights == KURE_WEIGHTS_NONE) return;
     if (row->rows) {
         kure_table_set_integer(table, "n", (long long)(row->rows * row->row_length));
@@ -47,19 +70,35 @@ static void add_row(struct kure_table *table, const struct kure_plan_row *row, i
     kure_table_set_real(table, "lambda", row->lambda);
 }
 
-static void print_options(const struct kure_plan *plan)
+static void print_kurtosis(const struct kure_plan *plan)
 {
     const struct kure_kurtosis_options *o = &plan->kurtosis;
-    if (!o->line) {
-        printf("no [kurtosis] section: Darknet trains as always\n");
-        return;
-    }
     char text[KURE_KURTOSIS_TEXT];
+    if (!o->line) return;
     kure_kurtosis_text(o, text, sizeof text);
     printf("[kurtosis] %s", text);
     if (o->log) printf(" log=%s every=%lld", o->log, (long long)o->every);
-    printf("\n");
-    printf("%d layers are regularized%s; plan %s\n", plan->regularized, o->lambda == 0 ? " with lambda=0: only logged" : "", plan->hash);
+    printf("\n%d layers are regularized%s\n", plan->regularized, o->lambda == 0 ? " with lambda=0: only logged" : "");
+}
+
+static void print_quantization(const struct kure_plan *plan)
+{
+    const struct kure_quantization_options *o = &plan->quantization;
+    if (!o->line) return;
+    printf("[quantization] batchnorm=%s start=%lld every=%lld; ", o->batchnorm ? "fold" : "train", (long long)o->start, (long long)o->every);
+    if (plan->input_bits) printf("network input: %d bits with step 1/%d\n", plan->input_bits, (1 << plan->input_bits) - 1);
+    else printf("network input: float\n");
+}
+
+static void print_options(const struct kure_plan *plan)
+{
+    if (!plan->kurtosis.line && !plan->quantization.line) {
+        printf("no [kurtosis] and no [quantization] section: Darknet trains as always\n");
+        return;
+    }
+    print_kurtosis(plan);
+    print_quantization(plan);
+    printf("plan %s\n", plan->hash);
 }
 
 int kure_command_plan(int argc, char **argv)

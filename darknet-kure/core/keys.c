@@ -13,7 +13,7 @@
 #include "error.h"
 
 static const char *const kind_names[] = {"number", "integer", "choice", "layers", "path"};
-static const char *const section_names[] = {"kurtosis", "net", "layer"};
+static const char *const section_names[] = {"kurtosis", "net", "layer", "quantization"};
 
 const struct kure_key kure_keys[] = {
 #define KURE_KEY(section, name, kind, field, default_text, minimum, maximum, choices, help) \

@@ -7,7 +7,7 @@
 #include "options.h"
 
 enum kure_key_kind { REAL, INTEGER, CHOICE, LAYERS, PATH };
-enum kure_key_section { kurtosis, net, layer };
+enum kure_key_section { kurtosis, net, layer, quantization };
 
 struct kure_key {
     enum kure_key_section section;

@@ -3,35 +3,22 @@
 #include "options.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "error.h"
-#include "keys.h"
+#include "quantizer_keys.h"
 
-/* Sections and keys of the quantization layer, which this version does not have:
- * refused by name, so that nobody trains without what the cfg asks for. */
-static const char *const reserved_sections[] = {"quantization", "quantize"};
-static const char *const reserved_suffixes[] = {
-    "bits", "rounding", "truncation", "truncation_value", "step", "step_ratio", "granularity", "grid", "symmetric",
-};
+/* Sections and keys that this version does not have: refused by name, so that nobody
+ * trains without what the cfg asks for. */
+static const char *const reserved_sections[] = {"quantize"};
+static const char *const reserved_keys[] = {"freeze_at", "sample", "profile", "learned_rate", "learned_decay"};
 
-static int is_reserved_section(const char *type)
+static int is_among(const char *const *names, size_t count, const char *name)
 {
-    for (size_t i = 0; i < sizeof reserved_sections / sizeof *reserved_sections; ++i) {
-        if (strcmp(type, reserved_sections[i]) == 0) return 1;
-    }
-    return 0;
-}
-
-static int is_reserved_key(const char *key)
-{
-    if (strcmp(key, "quantize") == 0) return 1;
-    const char *suffix = NULL;
-    if (strncmp(key, "weight_", 7) == 0) suffix = key + 7;
-    if (strncmp(key, "activation_", 11) == 0) suffix = key + 11;
-    for (size_t i = 0; suffix && i < sizeof reserved_suffixes / sizeof *reserved_suffixes; ++i) {
-        if (strcmp(suffix, reserved_suffixes[i]) == 0) return 1;
+    for (size_t i = 0; i < count; ++i) {
+        if (strcmp(names[i], name) == 0) return 1;
     }
     return 0;
 }
@@ -43,17 +30,18 @@ static int is_net(const char *type)
 
 int kure_is_our_section(const char *type)
 {
-    return strcmp(type, "kurtosis") == 0;
+    return strcmp(type, "kurtosis") == 0 || strcmp(type, "quantization") == 0;
 }
 
 static enum kure_key_section section_of(const char *type)
 {
-    return kure_is_our_section(type) ? kurtosis : is_net(type) ? net : layer;
+    return strcmp(type, "kurtosis") == 0 ? kurtosis : strcmp(type, "quantization") == 0 ? quantization : is_net(type) ? net : layer;
 }
 
 int kure_is_our_key(const char *type, const char *name)
 {
-    return kure_key_find(section_of(type), name) != NULL;
+    enum kure_quantized which;
+    return kure_key_find(section_of(type), name) || (section_of(type) == layer && kure_quantizer_key_find(name, &which));
 }
 
 /* Defaults come from the table, through the same parsers. */
@@ -61,15 +49,20 @@ static enum kure_status set_defaults(struct kure_options *o, struct kure_error *
 {
     o->net.seed = -1;
     for (int i = 0; i < kure_keys_count; ++i) {
-        if (kure_keys[i].section != kurtosis || !*kure_keys[i].default_text) continue;
-        struct kure_cfg_entry entry = {0, (char *)(uintptr_t)kure_keys[i].name, (char *)(uintptr_t)kure_keys[i].default_text};
-        struct kure_place at = {o->path, "kurtosis", &entry};
-        enum kure_status status = kure_key_parse(&kure_keys[i], &at, &o->kurtosis, error);
+        const struct kure_key *k = &kure_keys[i];
+        if ((k->section != kurtosis && k->section != quantization) || !*k->default_text) continue;
+        struct kure_cfg_entry entry = {0, (char *)(uintptr_t)k->name, (char *)(uintptr_t)k->default_text};
+        struct kure_place at = {o->path, "defaults", &entry};
+        void *options = k->section == kurtosis ? (void *)&o->kurtosis : (void *)&o->quantization;
+        enum kure_status status = kure_key_parse(k, &at, options, error);
         if (status != KURE_OK) return status;
     }
+    for (int w = 0; w < 3; ++w) kure_quantizer_keys_clear(&o->quantization.quantizer[w]);
     for (int i = 0; i < o->layers; ++i) {
         o->layer[i].kurtosis = -1;
         o->layer[i].target = o->layer[i].lambda = NAN;
+        o->layer[i].quantize = -1;
+        for (int w = 0; w < 3; ++w) kure_quantizer_keys_clear(&o->layer[i].quantizer[w]);
     }
     return KURE_OK;
 }
@@ -77,54 +70,88 @@ static enum kure_status set_defaults(struct kure_options *o, struct kure_error *
 /* ------------------------------------------------------------------------- */
 /* Sections                                                                   */
 
-/* In Darknet's own sections only names close to ours are our business. */
-static enum kure_status check_foreign_key(const struct kure_place *at, enum kure_key_section section, struct kure_error *error)
+/* The name of ours nearest to one that is not: its distance in edits. */
+static int nearest_name(enum kure_key_section section, const char *name, char nearest[64])
 {
-    const char *name = at->entry->key;
-    if (section == layer && is_reserved_key(name)) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] %s: this version does not simulate quantization in training",
-                         at->path, at->entry->line, at->section, name);
+    int distance = 1000;
+    const struct kure_key *k = kure_key_nearest(section, name, &distance);
+    char other[64];
+    if (section == layer || section == quantization) {
+        int d = kure_quantizer_key_nearest(name, other);
+        if (!k || d < distance) {
+            memcpy(nearest, other, sizeof other);
+            return d;
+        }
     }
-    int distance = 0;
-    const struct kure_key *near = kure_key_nearest(section, name, &distance);
-    int limit = near && strlen(near->name) >= 8 ? 2 : 1; /* `step` is two edits from `seed` */
-    if (near && distance <= limit) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] unknown key '%s': did you mean '%s'?", at->path,
-                         at->entry->line, at->section, name, near->name);
-    }
-    return KURE_OK;
+    snprintf(nearest, 64, "%s", k ? k->name : "");
+    return distance;
 }
 
-static enum kure_status fail_unknown(const struct kure_place *at, struct kure_error *error)
+static enum kure_status fail_unknown(const struct kure_place *at, const char *nearest, struct kure_error *error)
 {
-    int distance = 0;
-    const struct kure_key *near = kure_key_nearest(kurtosis, at->entry->key, &distance);
     return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] unknown key '%s': did you mean '%s'?", at->path,
-                     at->entry->line, at->section, at->entry->key, near->name);
+                     at->entry->line, at->section, at->entry->key, nearest);
+}
+
+/* In Darknet's own sections only names close to ours are our business. */
+static enum kure_status check_name(const struct kure_place *at, enum kure_key_section section, struct kure_error *error)
+{
+    char nearest[64];
+    int distance = nearest_name(section, at->entry->key, nearest);
+    if (section == quantization && is_among(reserved_keys, sizeof reserved_keys / sizeof *reserved_keys, at->entry->key)) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] %s: not in this version", at->path, at->entry->line, at->section,
+                         at->entry->key);
+    }
+    if (section == kurtosis || section == quantization) return fail_unknown(at, nearest, error);
+    int limit = strlen(nearest) >= 8 ? 2 : 1; /* `step` is two edits from `seed` */
+    return distance <= limit ? fail_unknown(at, nearest, error) : KURE_OK;
+}
+
+/* A key of a quantizer, in [quantization] or a layer. */
+static enum kure_status parse_quantizer_key(const struct kure_key *k, enum kure_quantized which, const struct kure_place *at,
+                                            struct kure_quantizer_keys *quantizer, struct kure_error *error)
+{
+    struct kure_quantizer_keys *keys = &quantizer[which];
+    if (!keys->line) keys->line = at->entry->line;
+    enum kure_status status = kure_key_parse(k, at, keys, error);
+    if (status == KURE_OK && keys->bits == 1) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] %s=1: must be from 2 to 16, or 0 for float", at->path,
+                         at->entry->line, at->section, at->entry->key);
+    }
+    return status;
+}
+
+static enum kure_status parse_entry(const struct kure_cfg_section *s, const struct kure_place *at, struct kure_options *o,
+                                    struct kure_error *error)
+{
+    enum kure_key_section section = section_of(s->type);
+    struct kure_layer_options *own = section == layer ? &o->layer[s->layer] : NULL;
+    void *targets[] = {[kurtosis] = &o->kurtosis, [net] = &o->net, [layer] = own, [quantization] = &o->quantization};
+    enum kure_quantized which;
+    const struct kure_key *k = kure_key_find(section, at->entry->key), *q = NULL;
+    if (!k && (own || section == quantization)) q = kure_quantizer_key_find(at->entry->key, &which);
+    if (q) {
+        if (own && !own->quantize_line) own->quantize_line = at->entry->line;
+        return parse_quantizer_key(q, which, at, own ? own->quantizer : o->quantization.quantizer, error);
+    }
+    if (!k) return check_name(at, section, error);
+    int *line = !own ? NULL : strncmp(k->name, "kurtosis", 8) == 0 ? &own->line : &own->quantize_line;
+    if (line && !*line) *line = at->entry->line;
+    return kure_key_parse(k, at, targets[section], error);
 }
 
 static enum kure_status parse_section(const struct kure_cfg_section *s, struct kure_options *o, struct kure_error *error)
 {
-    enum kure_key_section section = section_of(s->type);
-    void *target = section == kurtosis ? (void *)&o->kurtosis : section == net ? (void *)&o->net : &o->layer[s->layer];
     for (int i = 0; i < s->count; ++i) {
         struct kure_place at = {o->path, s->type, &s->entries[i]};
-        const struct kure_key *k = kure_key_find(section, at.entry->key);
-        enum kure_status status;
-        if (!k) {
-            status = section == kurtosis ? fail_unknown(&at, error) : check_foreign_key(&at, section, error);
-            if (status != KURE_OK) return status;
-            continue;
-        }
-        for (int j = 0; j < i; ++j) {
+        for (int j = 0; j < i && kure_is_our_key(s->type, at.entry->key); ++j) {
             if (strcmp(s->entries[j].key, at.entry->key) == 0) {
                 return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] %s is given twice, first in line %d", o->path,
                                  at.entry->line, s->type, at.entry->key, s->entries[j].line);
             }
         }
-        status = kure_key_parse(k, &at, target, error);
+        enum kure_status status = parse_entry(s, &at, o, error);
         if (status != KURE_OK) return status;
-        if (section == layer && !o->layer[s->layer].line) o->layer[s->layer].line = at.entry->line;
     }
     return KURE_OK;
 }
@@ -132,13 +159,15 @@ static enum kure_status parse_section(const struct kure_cfg_section *s, struct k
 static enum kure_status check_section_type(const struct kure_cfg_section *s, const struct kure_options *o,
                                            struct kure_error *error)
 {
-    if (is_reserved_section(s->type)) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s]: this version does not simulate quantization in training",
-                         o->path, s->line, s->type);
+    static const char *const ours[] = {"kurtosis", "quantization"};
+    if (is_among(reserved_sections, sizeof reserved_sections / sizeof *reserved_sections, s->type)) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s]: not in this version; [quantization] quantizes everywhere", o->path,
+                         s->line, s->type);
     }
-    if (!kure_is_our_section(s->type) && kure_edit_distance(s->type, "kurtosis") <= 2) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: unknown section [%s]: did you mean [kurtosis]?", o->path, s->line,
-                         s->type);
+    for (size_t i = 0; i < sizeof ours / sizeof *ours && !kure_is_our_section(s->type); ++i) {
+        if (kure_edit_distance(s->type, ours[i]) > 2) continue;
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: unknown section [%s]: did you mean [%s]?", o->path, s->line, s->type,
+                         ours[i]);
     }
     return KURE_OK;
 }
@@ -173,6 +202,10 @@ static enum kure_status check_together(const struct kure_cfg *cfg, const struct 
             return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d has kurtosis keys, but the cfg has no [kurtosis] section",
                              o->path, l->line, i);
         }
+        if (l->quantize_line && !o->quantization.line) {
+            return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d has quantizer keys, but the cfg has no [quantization] section",
+                             o->path, l->quantize_line, i);
+        }
         if (l->kurtosis == 0 && (!isnan(l->target) || !isnan(l->lambda))) {
             return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d has kurtosis=0, so its other kurtosis keys would be ignored",
                              o->path, l->line, i);
@@ -195,11 +228,12 @@ enum kure_status kure_options_parse(const struct kure_cfg *cfg, struct kure_opti
         if (status != KURE_OK) break;
         if (kure_is_our_section(s->type)) {
             if (i == 0) return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] must stand after [net]", o->path, s->line, s->type);
-            if (o->kurtosis.line) {
+            int *line = section_of(s->type) == kurtosis ? &o->kurtosis.line : &o->quantization.line;
+            if (*line) {
                 return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] is given twice, first in line %d", o->path, s->line,
-                                 s->type, o->kurtosis.line);
+                                 s->type, *line);
             }
-            o->kurtosis.line = s->line;
+            *line = s->line;
         } else if (i > 0 && s->layer < 0) {
             continue;
         } else if (i == 0 && !is_net(s->type)) {

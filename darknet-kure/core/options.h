@@ -32,19 +32,36 @@ struct kure_kurtosis_options {
     char *log; /* NULL: no log */
 };
 
+/* The keys of one quantizer (quantizer_keys.def); -1 and NaN: not given. */
+struct kure_quantizer_keys {
+    int line; /* of the first one given; 0: none */
+    int64_t bits, rounding, truncation, step, granularity, grid, symmetric;
+    double truncation_value, step_ratio;
+};
+
+struct kure_quantization_options {
+    int line; /* of [quantization]; 0: the cfg has no such section */
+    struct kure_quantizer_keys quantizer[3]; /* by enum kure_quantized: KEY, weight_KEY, activation_KEY */
+    int64_t method, first_bits, last_bits, batchnorm, start, every;
+};
+
 struct kure_net_options {
     int64_t seed; /* -1: none */
 };
 
 struct kure_layer_options {
-    int line;          /* of the first key of ours in this layer; 0: none */
+    int line;          /* of the first kurtosis key in this layer; 0: none */
     int64_t kurtosis;  /* -1: not given */
     double target, lambda; /* NaN: not given */
+    int64_t quantize;      /* -1: not given */
+    int quantize_line;     /* of the first key of a quantizer or of quantize; 0: none */
+    struct kure_quantizer_keys quantizer[3];
 };
 
 struct kure_options {
     char *path; /* of the cfg */
     struct kure_kurtosis_options kurtosis;
+    struct kure_quantization_options quantization;
     struct kure_net_options net;
     struct kure_layer_options *layer; /* [layers] */
     int layers;

@@ -32,6 +32,7 @@ static void find_last(const struct kure_layer_view *v, struct kure_plan *plan, c
     memset(mark, 0, (size_t)plan->count);
     for (int i = plan->count - 1; i >= 0; --i) {
         if (v[i].is_head) mark[i] = 1;
+        plan->rows[i].reaches_head = mark[i];
         plan->rows[i].feeds_head = mark[i] && v[i].weights != KURE_WEIGHTS_NONE;
         if (!mark[i] || v[i].weights != KURE_WEIGHTS_NONE) continue;
         for (int j = 0; j < v[i].input_count; ++j) {
@@ -146,7 +147,8 @@ static enum kure_status fill_rows(const struct kure_options *o, const struct kur
     for (int i = 0; i < plan->count; ++i) {
         plan->rows[i] = (struct kure_plan_row){.layer = i, .type = v[i].type, .weights = v[i].weights, .rows = v[i].rows,
                                                .row_length = v[i].row_length, .groups = v[i].groups,
-                                               .batch_normalize = v[i].batch_normalize};
+                                               .batch_normalize = v[i].batch_normalize,
+                                               .head_rows = v[i].head_rows, .head_boxes = v[i].head_boxes};
     }
     find_first(v, plan, scratch);
     find_last(v, plan, scratch);
@@ -179,6 +181,14 @@ static void add_text(XXH3_state_t *state, const char *text)
     XXH3_128bits_update(state, text, strlen(text));
 }
 
+static void add_quantizer(XXH3_state_t *all, const struct kure_quantizer *q)
+{
+    char text[160];
+    snprintf(text, sizeof text, "%d %d %d %.17g %d %.17g %d %d %d\n", q->bits, (int)q->rounding, (int)q->truncation,
+             q->bits ? q->truncation_value : 0, (int)q->step, q->step_ratio, (int)q->granularity, (int)q->grid, q->symmetric);
+    if (q->bits) add_text(all, text);
+}
+
 static enum kure_status hash_plan(struct kure_plan *plan, struct kure_error *error)
 {
     XXH3_state_t *all = XXH3_createState(), *kept = XXH3_createState();
@@ -202,7 +212,14 @@ static enum kure_status hash_plan(struct kure_plan *plan, struct kure_error *err
         add_text(kept, text);
         snprintf(text, sizeof text, "%d %.17g %.17g\n", r->regularized, r->target, r->lambda);
         add_text(all, text);
+        add_quantizer(all, &r->weight);
+        add_quantizer(all, &r->before);
+        add_quantizer(all, &r->after);
     }
+    const struct kure_quantization_options *q = &plan->quantization;
+    snprintf(text, sizeof text, "quantization %d method %d batchnorm %d start %lld every %lld input %d\n", q->line != 0, (int)q->method,
+             (int)q->batchnorm, (long long)q->start, (long long)q->every, plan->input_bits);
+    if (q->line) add_text(all, text);
     write_hash(all, plan->hash);
     write_hash(kept, plan->state_hash);
     XXH3_freeState(all);
@@ -242,10 +259,12 @@ enum kure_status kure_plan_build(const struct kure_options *options, const struc
     memset(plan, 0, sizeof *plan);
     plan->count = count;
     plan->kurtosis = options->kurtosis;
+    plan->quantization = options->quantization;
     plan->rows = calloc((size_t)count, sizeof *plan->rows);
     char *scratch = calloc((size_t)count, 1);
     enum kure_status status = plan->rows && scratch ? KURE_OK : kure_fail_memory(error);
     if (status == KURE_OK) status = fill_rows(options, views, plan, scratch, error);
+    if (status == KURE_OK) status = kure_place_quantizers(options, views, plan, error);
     if (status == KURE_OK) status = hash_plan(plan, error);
     free(scratch);
     return status;

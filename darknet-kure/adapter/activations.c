@@ -1,0 +1,165 @@
+/* activations.c: see activations.h. Tested by tests/test_quantization.py. */
+#include "activations.h"
+
+#include <math.h>
+
+#include "error.h"
+
+static const double MOMENTUM = 0.1; /* of the moving averages, PyTorch's */
+
+/* Calls function(group, offset, count) for the pieces of a minibatch of `l`. */
+typedef void piece_function(void *context, int group, size_t offset, size_t count);
+
+static void each_piece(const struct kure_activation_quantizer *a, const layer *l, piece_function *function, void *context)
+{
+    size_t outputs = (size_t)l->outputs, batch = (size_t)l->batch;
+    if (!a->head_rows) {
+        function(context, 0, 0, outputs * batch);
+        return;
+    }
+    size_t plane = (size_t)l->out_w * (size_t)l->out_h;
+    size_t anchor = (size_t)a->head_rows * plane, boxes = (size_t)a->head_boxes * plane;
+    for (size_t at = 0; at + anchor <= outputs * batch; at += anchor) {
+        function(context, 0, at, boxes);
+        function(context, 1, at + boxes, anchor - boxes);
+    }
+}
+
+/* What finds the range of one update: ema's average is taken here, over updates. */
+static struct kure_quantizer quantizer_of_update(const struct kure_quantizer *q)
+{
+    struct kure_quantizer of_update = *q;
+    of_update.step = KURE_STEP_FREE;
+    of_update.step_ratio = 1;
+    if (q->truncation == KURE_TRUNCATION_EMA) of_update.truncation = KURE_TRUNCATION_MINMAX;
+    return of_update;
+}
+
+enum kure_status kure_activation_init(struct kure_activation_quantizer *a, const struct kure_quantizer *q, int head_rows,
+                                      int head_boxes, struct kure_error *error)
+{
+    *a = (struct kure_activation_quantizer){.q = *q, .head_rows = head_rows, .head_boxes = head_boxes};
+    struct kure_quantizer of_update = quantizer_of_update(q);
+    for (int g = 0; q->bits && g < kure_activation_groups(a); ++g) {
+        enum kure_status status = kure_observer_init(&a->group[g].observer, &of_update, error);
+        if (status != KURE_OK) return status;
+    }
+    return KURE_OK;
+}
+
+void kure_activation_free(struct kure_activation_quantizer *a)
+{
+    for (int g = 0; g < KURE_MOST_GROUPS; ++g) kure_observer_free(&a->group[g].observer);
+}
+
+struct pass {
+    struct kure_activation_quantizer *a;
+    const float *x;
+    float *y;
+    struct kure_noise noise;
+    uint64_t nonfinite;
+};
+
+static void observe_piece(void *context, int group, size_t offset, size_t count)
+{
+    struct pass *p = context;
+    p->nonfinite += kure_observer_add(&p->a->group[group].observer, p->x + offset, count);
+}
+
+enum kure_status kure_activation_observe(struct kure_activation_quantizer *a, const layer *l, const float *x, struct kure_error *error)
+{
+    struct pass p = {.a = a, .x = x};
+    each_piece(a, l, observe_piece, &p);
+    if (!p.nonfinite) return KURE_OK;
+    return kure_fail(error, KURE_ERROR_INPUT, "%llu of %zu outputs are not finite", (unsigned long long)p.nonfinite,
+                     (size_t)l->outputs * (size_t)l->batch);
+}
+
+/* ------------------------------------------------------------------------- */
+/* Scales                                                                     */
+
+/* The range that a scale covers, from the outermost levels. */
+static void range_of(const struct kure_scale *s, const struct kure_quantizer *q, double *low, double *high)
+{
+    int half = 1 << (q->bits - 1);
+    *low = (double)s->step * ((q->grid == KURE_GRID_NARROW ? 1 - half : -half) - s->zero_point);
+    *high = (double)s->step * (half - 1 - s->zero_point);
+}
+
+static void combine(struct kure_activation_quantizer *a, float *range, double low, double high)
+{
+    if (!kure_activation_ready(a)) {
+        range[0] = (float)low;
+        range[1] = (float)high;
+    } else if (a->q.truncation == KURE_TRUNCATION_MINMAX) {
+        range[0] = fminf(range[0], (float)low);
+        range[1] = fmaxf(range[1], (float)high);
+    } else {
+        range[0] += (float)(MOMENTUM * (low - range[0]));
+        range[1] += (float)(MOMENTUM * (high - range[1]));
+    }
+}
+
+enum kure_status kure_activation_rescale(struct kure_activation_quantizer *a, struct kure_error *error)
+{
+    struct kure_quantizer covering = a->q;
+    covering.truncation = KURE_TRUNCATION_MINMAX;
+    covering.truncation_value = 0;
+    for (int i = 0; i < kure_activation_groups(a); ++i) {
+        struct kure_activation_group *g = &a->group[i];
+        enum kure_status status = kure_scale_find(a->state + 1 + 2 * i, 2, &covering, &g->scale, error);
+        if (status != KURE_OK) return status;
+    }
+    return KURE_OK;
+}
+
+enum kure_status kure_activation_refresh(struct kure_activation_quantizer *a, struct kure_error *error)
+{
+    struct kure_quantizer of_update = quantizer_of_update(&a->q);
+    if (a->group[0].observer.n == 0) return KURE_OK;
+    for (int i = 0; i < kure_activation_groups(a); ++i) {
+        struct kure_activation_group *g = &a->group[i];
+        struct kure_scale scale;
+        double low, high;
+        enum kure_status status = kure_observer_scale(&g->observer, &of_update, &scale, error);
+        if (status != KURE_OK) return status;
+        range_of(&scale, &a->q, &low, &high);
+        combine(a, a->state + 1 + 2 * i, low, high);
+        kure_observer_reset(&g->observer);
+    }
+    a->state[0] += a->state[0] < 0x1p20f;
+    return kure_activation_rescale(a, error);
+}
+
+/* ------------------------------------------------------------------------- */
+/* Passes                                                                     */
+
+static void quantize_piece(void *context, int group, size_t offset, size_t count)
+{
+    struct pass *p = context;
+    struct kure_noise noise = p->noise;
+    noise.first += offset;
+    kure_fake_quantize(p->x + offset, p->y + offset, count, p->a->group[group].scale, &p->a->q, &noise);
+}
+
+void kure_activation_quantize(const struct kure_activation_quantizer *a, const layer *l, const float *x, float *y,
+                              const struct kure_noise *noise)
+{
+    struct pass p = {.a = (struct kure_activation_quantizer *)(uintptr_t)a, .x = x, .y = y, .noise = *noise};
+    each_piece(a, l, quantize_piece, &p);
+}
+
+static void mask_piece(void *context, int group, size_t offset, size_t count)
+{
+    struct pass *p = context;
+    struct kure_noise noise = p->noise;
+    noise.first += offset;
+    kure_ste_backward(p->x + offset, p->y + offset, p->y + offset, count, p->a->group[group].scale, &p->a->q, &noise);
+}
+
+void kure_activation_mask(const struct kure_activation_quantizer *a, const layer *l, const float *x, float *delta,
+                          const struct kure_noise *noise)
+{
+    struct pass p = {.a = (struct kure_activation_quantizer *)(uintptr_t)a, .x = x, .y = delta, .noise = *noise};
+    each_piece(a, l, mask_piece, &p);
+}

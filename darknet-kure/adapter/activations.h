@@ -1,0 +1,69 @@
+/*
+ * activations.h: one quantizer of a layer's outputs: what it observes, its scales,
+ * and its pass over a minibatch.
+ *
+ * The scales in force in update t come from the values seen up to update t-1; the
+ * first minibatch of all sets them from itself. Every policy finds a range from the
+ * values of one update; the ranges of the updates are combined: by their extremes
+ * (minmax), else by a moving average.
+ */
+#ifndef KURE_ACTIVATIONS_H
+#define KURE_ACTIVATIONS_H
+
+#include "host_darknet.h"
+#include "kure.h"
+
+enum {
+    KURE_MOST_GROUPS = 2, /* boxes and scores of a head; else one */
+    KURE_ACTIVATION_STATE = 1 + 2 * KURE_MOST_GROUPS,
+};
+
+struct kure_activation_group {
+    struct kure_observer observer; /* of this update */
+    struct kure_scale scale;
+};
+
+struct kure_activation_quantizer {
+    struct kure_quantizer q;       /* bits = 0: none */
+    int head_rows, head_boxes;     /* plan.h; 0: one group */
+    /* what a file keeps: updates combined so far (0: no scale yet), then low and high of each group */
+    float state[KURE_ACTIVATION_STATE];
+    struct kure_activation_group group[KURE_MOST_GROUPS];
+};
+
+/* groups in use */
+static inline int kure_activation_groups(const struct kure_activation_quantizer *a)
+{
+    return a->head_rows ? 2 : 1;
+}
+
+KURE_CHECKED enum kure_status kure_activation_init(struct kure_activation_quantizer *a, const struct kure_quantizer *q,
+                                                   int head_rows, int head_boxes, struct kure_error *error);
+void kure_activation_free(struct kure_activation_quantizer *a);
+
+/* x: the outputs of `l` for the whole minibatch, [batch][rows][plane].
+ * KURE_ERROR_INPUT: values that are not finite. */
+KURE_CHECKED enum kure_status kure_activation_observe(struct kure_activation_quantizer *a, const layer *l, const float *x,
+                                                      struct kure_error *error);
+
+/* Scales from what was observed, then forgets it. Nothing observed: as they were.
+ * KURE_ERROR_INPUT: a step out of range. */
+KURE_CHECKED enum kure_status kure_activation_refresh(struct kure_activation_quantizer *a, struct kure_error *error);
+
+static inline int kure_activation_ready(const struct kure_activation_quantizer *a)
+{
+    return a->state[0] > 0;
+}
+
+/* Scales from `state` alone, which came from a file. */
+KURE_CHECKED enum kure_status kure_activation_rescale(struct kure_activation_quantizer *a, struct kure_error *error);
+
+/* x to its quantized values; x and y may be the same */
+void kure_activation_quantize(const struct kure_activation_quantizer *a, const layer *l, const float *x, float *y,
+                              const struct kure_noise *noise);
+
+/* Straight through: delta = 0 where x was clipped. noise as in the forward pass. */
+void kure_activation_mask(const struct kure_activation_quantizer *a, const layer *l, const float *x, float *delta,
+                          const struct kure_noise *noise);
+
+#endif

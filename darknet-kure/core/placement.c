@@ -1,0 +1,106 @@
+/*
+ * placement.c: where quantizers sit, and which.
+ *
+ * Weights of convolutional and connected layers; the network input; behind every
+ * layer that makes new values (weights, shortcut, average pooling) and behind a
+ * route of several layers, whose inputs come with different steps. Behind a linear,
+ * relu or relu6 activation there is one; any other activation has one in front, the
+ * layer's own output as the device stores it, and one behind: no runtime fuses it.
+ * What only selects values (maxpool, upsample, reorg, a route of one) has none.
+ *
+ * Tested by tests/test_plan_quantizers.py.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <string.h>
+
+#include "error.h"
+#include "plan.h"
+#include "quantizer_keys.h"
+
+/* "net.cfg:12: layer 3 [convolutional]", or the section where the layer says nothing */
+static void write_place(const struct kure_options *o, const struct kure_plan_row *row, char *out, size_t size)
+{
+    const struct kure_layer_options *own = &o->layer[row->layer];
+    if (own->quantize_line) snprintf(out, size, "%s:%d: layer %d [%s]", o->path, own->quantize_line, row->layer, row->type);
+    else snprintf(out, size, "%s:%d: [quantization]", o->path, o->quantization.line);
+}
+
+static int has_own_bits(const struct kure_layer_options *own, enum kure_quantized which)
+{
+    return own->quantizer[which].bits >= 0 || own->quantizer[KURE_QUANTIZED_BOTH].bits >= 0;
+}
+
+static enum kure_status merge(const struct kure_options *o, const struct kure_plan_row *row, enum kure_quantized which,
+                              struct kure_quantizer *out, struct kure_error *error)
+{
+    char place[4400];
+    const struct kure_layer_options *own = &o->layer[row->layer];
+    const struct kure_quantization_options *q = &o->quantization;
+    write_place(o, row, place, sizeof place);
+    enum kure_status status = kure_quantizer_merge(which, own->quantizer, q->quantizer, place, out, error);
+    if (status != KURE_OK || has_own_bits(own, which)) return status;
+    if (row->reaches_head) out->bits = (int)q->last_bits;
+    if (which == KURE_QUANTIZED_WEIGHTS && row->reads_input) out->bits = (int)q->first_bits;
+    return status;
+}
+
+static const char *why_float(const struct kure_layer_view *v, const struct kure_layer_options *own)
+{
+    if (own->quantize == 0) return "quantize=0";
+    if (v->weights == KURE_WEIGHTS_OTHER) return "layers of this type stay float";
+    if (v->is_binary) return "binary weights";
+    return NULL;
+}
+
+/* A key that nothing at this layer would read is an error. */
+static enum kure_status check_ignored(const struct kure_options *o, const struct kure_plan_row *row, int weights, int outputs,
+                                      struct kure_error *error)
+{
+    static const char *const words[] = {"quantizer", "weight_", "activation_"};
+    const struct kure_layer_options *own = &o->layer[row->layer];
+    for (int w = 0; w < 3; ++w) {
+        int read = (w != KURE_QUANTIZED_ACTIVATIONS && weights) || (w != KURE_QUANTIZED_WEIGHTS && outputs);
+        int line = own->quantizer[w].line;
+        if (line && !read) {
+            return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d [%s] has nothing that its %s keys could act on%s%s", o->path,
+                             line, row->layer, row->type, words[w], *row->quantize_reason ? ": " : "", row->quantize_reason);
+        }
+    }
+    if (own->quantize >= 0 && !weights && !outputs && own->quantize != 0) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d [%s] has nothing to quantize", o->path, own->quantize_line,
+                         row->layer, row->type);
+    }
+    return KURE_OK;
+}
+
+static enum kure_status place_one(const struct kure_options *o, const struct kure_layer_view *v, struct kure_plan_row *row,
+                                  struct kure_error *error)
+{
+    const char *reason = why_float(v, &o->layer[row->layer]);
+    int weights = !reason && (v->weights == KURE_WEIGHTS_CONVOLUTIONAL || v->weights == KURE_WEIGHTS_CONNECTED);
+    int outputs = !reason && (weights || v->flow == KURE_FLOW_MAKES || v->flow == KURE_FLOW_JOINS);
+    if (reason) snprintf(row->quantize_reason, sizeof row->quantize_reason, "%s", reason);
+    enum kure_status status = check_ignored(o, row, weights, outputs, error);
+    if (status == KURE_OK && weights) status = merge(o, row, KURE_QUANTIZED_WEIGHTS, &row->weight, error);
+    if (status != KURE_OK || !outputs) return status;
+    status = merge(o, row, KURE_QUANTIZED_ACTIVATIONS, &row->after, error);
+    if (v->activation == KURE_ACTIVATION_OTHER) row->before = row->after;
+    return status;
+}
+
+enum kure_status kure_place_quantizers(const struct kure_options *o, const struct kure_layer_view *views, struct kure_plan *plan,
+                                       struct kure_error *error)
+{
+    int quantized = 0;
+    if (!o->quantization.line) return KURE_OK;
+    for (int i = 0; i < plan->count; ++i) {
+        struct kure_plan_row *row = &plan->rows[i];
+        enum kure_status status = place_one(o, &views[i], row, error);
+        if (status != KURE_OK) return status;
+        if (row->reads_input && row->weight.bits) plan->input_bits = (int)o->quantization.first_bits;
+        quantized |= row->weight.bits || row->after.bits;
+    }
+    if (quantized) return KURE_OK;
+    return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] quantizes nothing in this network", o->path, o->quantization.line);
+}

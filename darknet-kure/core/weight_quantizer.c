@@ -1,0 +1,147 @@
+/* weight_quantizer.c: see weight_quantizer.h. Tested by tests/test_quantization.py. */
+#include "weight_quantizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../backend/backend.h"
+#include "chunks.h"
+#include "error.h"
+#include "fold.h"
+
+enum kure_status kure_weights_init(struct kure_weight_quantizer *w, const struct kure_quantizer *q, size_t rows,
+                                   size_t row_length, int fold, struct kure_error *error)
+{
+    *w = (struct kure_weight_quantizer){.q = *q, .rows = rows, .row_length = row_length, .fold = fold};
+    w->values = malloc(rows * row_length * sizeof *w->values);
+    w->scales = calloc(rows, sizeof *w->scales);
+    w->factors = calloc(rows, sizeof *w->factors);
+    w->row = malloc(row_length * sizeof *w->row);
+    w->place = calloc(rows, sizeof *w->place);
+    w->state = calloc(2 * rows, sizeof *w->state);
+    if (w->values && w->scales && w->factors && w->row && w->place && w->state) return KURE_OK;
+    kure_weights_free(w);
+    return kure_fail_memory(error);
+}
+
+void kure_weights_free(struct kure_weight_quantizer *w)
+{
+    free(w->values);
+    free(w->scales);
+    free(w->factors);
+    free(w->row);
+    free(w->place);
+    free(w->state);
+    memset(w, 0, sizeof *w);
+}
+
+static int by_row(const struct kure_weight_quantizer *w)
+{
+    return w->q.granularity == KURE_GRANULARITY_CHANNEL;
+}
+
+static void find_factors(struct kure_weight_quantizer *w, const struct kure_tensor *t)
+{
+    float largest = 0;
+    for (size_t c = 0; c < w->rows; ++c) {
+        w->factors[c] = w->fold ? kure_fold_factor(t->gamma[c], t->variance[c]) : 1;
+        largest = fmaxf(largest, fabsf(w->factors[c]));
+    }
+    for (size_t c = 0, at = 0; c < w->rows; ++c) {
+        if (fabsf(w->factors[c]) < 0x1p-40f * largest) w->factors[c] = 0;
+        w->place[c] = at;
+        at += w->factors[c] != 0;
+    }
+}
+
+/* The rows as the quantizer sees them, one behind the other in `out`, without those
+ * that stay float; returns their number. */
+static size_t gather(const struct kure_weight_quantizer *w, const struct kure_tensor *t, float *out)
+{
+    size_t n = 0, k = w->row_length;
+    for (size_t c = 0; c < w->rows; ++c) {
+        if (w->factors[c] != 0) kure_cpu()->multiply(t->weights + c * k, out + n++ * k, k, w->factors[c]);
+    }
+    return n;
+}
+
+/* x [in]: [parts][n], each with a scale of its own */
+static enum kure_status find_scales(struct kure_weight_quantizer *w, const float *x, size_t parts, size_t n, struct kure_error *error)
+{
+    KURE_PARALLEL_FOR(parts * n)
+    for (size_t p = 0; p < parts; ++p) {
+        if (kure_scale_find(x + p * n, n, &w->q, &w->scales[p], NULL) != KURE_OK) w->scales[p].step = NAN;
+    }
+    for (size_t p = 0; p < parts; ++p) { /* again, for the sentence */
+        if (!isnan(w->scales[p].step)) continue;
+        enum kure_status status = kure_scale_find(x + p * n, n, &w->q, &w->scales[p], error);
+        if (status != KURE_OK) return status;
+    }
+    w->has_scales = 1;
+    for (size_t c = 0; c < w->rows; ++c) {
+        w->state[c] = w->scales[c].step;
+        w->state[w->rows + c] = (float)w->scales[c].zero_point;
+    }
+    return KURE_OK;
+}
+
+static int is_search(enum kure_truncation truncation)
+{
+    return truncation == KURE_TRUNCATION_MSE || truncation == KURE_TRUNCATION_KL || truncation == KURE_TRUNCATION_LP ||
+           truncation == KURE_TRUNCATION_PERCENTILE;
+}
+
+enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const struct kure_tensor *t, long long update, int every,
+                                      struct kure_error *error)
+{
+    size_t k = w->row_length, rows = w->rows;
+    const float *x = t->weights;
+    find_factors(w, t);
+    if (w->fold) {
+        rows = gather(w, t, t->scratch);
+        x = t->scratch;
+    }
+    if (!w->has_scales || !is_search(w->q.truncation) || update % every == 0) {
+        enum kure_status status = by_row(w) ? find_scales(w, x, rows, k, error) : find_scales(w, x, 1, rows * k, error);
+        if (status != KURE_OK) return status;
+    }
+    memcpy(w->values, t->weights, w->rows * k * sizeof *w->values); /* for the rows that stay float */
+    KURE_PARALLEL_FOR(w->rows * k)
+    for (size_t c = 0; c < w->rows; ++c) {
+        size_t at = w->place[c];
+        if (w->factors[c] == 0) continue;
+        struct kure_noise own = w->noise;
+        own.first += at * k;
+        float *out = w->values + c * k;
+        kure_fake_quantize(x + at * k, out, k, w->scales[by_row(w) ? at : 0], &w->q, &own);
+        if (w->fold) kure_cpu()->divide(out, out, k, w->factors[c]);
+    }
+    return KURE_OK;
+}
+
+void kure_weights_restore(struct kure_weight_quantizer *w)
+{
+    for (size_t c = 0; c < w->rows; ++c) w->scales[c] = (struct kure_scale){w->state[c], (int)w->state[w->rows + c]};
+    w->has_scales = 1;
+}
+
+int kure_weights_clip(const struct kure_weight_quantizer *w)
+{
+    return w->q.truncation != KURE_TRUNCATION_MINMAX || w->q.step_ratio < 1 || w->q.step != KURE_STEP_FREE;
+}
+
+void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kure_tensor *t, float *gradient, float *updates)
+{
+    size_t k = w->row_length;
+    for (size_t c = 0; c < w->rows; ++c) {
+        float *g = gradient + c * k;
+        if (w->factors[c] != 0) {
+            kure_cpu()->multiply(t->weights + c * k, w->row, k, w->factors[c]);
+            struct kure_noise noise = w->noise;
+            noise.first += w->place[c] * k;
+            kure_ste_backward(w->row, g, g, k, w->scales[by_row(w) ? w->place[c] : 0], &w->q, &noise);
+        }
+        for (size_t i = 0; i < k; ++i) updates[c * k + i] += g[i];
+    }
+}

@@ -1,0 +1,51 @@
+/*
+ * weight_quantizer.h: the fake-quantized twin of a weight tensor in training.
+ *
+ * values = Q(w), or with folding Q(w*s)/s, s = gamma/sqrt(variance + 1e-5) of each row:
+ * the grid is that of the folded tensor. Rows with |s| < 2^-40 of the largest stay
+ * float. The twin is made once an update; its gradient goes straight through to w where
+ * the quantizer did not clip.
+ */
+#ifndef KURE_WEIGHT_QUANTIZER_H
+#define KURE_WEIGHT_QUANTIZER_H
+
+#include "kure.h"
+
+struct kure_weight_quantizer {
+    struct kure_quantizer q; /* bits = 0: none, and nothing below holds */
+    size_t rows, row_length;
+    int fold;
+    struct kure_noise noise;  /* of this update; set before a refresh */
+    int has_scales;           /* set them to keep scales of a file */
+    float *values;            /* [rows][row_length] */
+    struct kure_scale *scales; /* [rows], or [1] with granularity tensor */
+    float *factors;           /* [rows] s; 0: the row stays float. Without folding all 1 */
+    size_t *place;            /* [rows] number of the row among those that are quantized */
+    float *state;             /* [2][rows] steps, zero points: the scales as a file keeps them */
+    float *row;               /* [row_length] room */
+};
+
+/* fold [in]: 1: with folding; every tensor passed later has batch norm */
+KURE_CHECKED enum kure_status kure_weights_init(struct kure_weight_quantizer *w, const struct kure_quantizer *q, size_t rows,
+                                                size_t row_length, int fold, struct kure_error *error);
+void kure_weights_free(struct kure_weight_quantizer *w);
+
+/* Makes the twin.
+ *   tensor [in]: the master weights; scratch: [rows][row_length], used with folding
+ *   update, every [in]: policies that search find their scales anew where update is a
+ *                       multiple of every, or where there are none
+ * KURE_ERROR_INPUT: weights that are not finite, a step outside 2^-100 .. 2^100. */
+KURE_CHECKED enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const struct kure_tensor *tensor,
+                                                   long long update, int every, struct kure_error *error);
+
+/* Takes over scales that a file has put into `state`. */
+void kure_weights_restore(struct kure_weight_quantizer *w);
+
+/* Can this quantizer clip a weight? 0: the gradient needs no mask. */
+int kure_weights_clip(const struct kure_weight_quantizer *w);
+
+/* updates += gradient where the master weight was not clipped. gradient [in, out] is
+ * masked on the way. Both [rows][row_length]. */
+void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kure_tensor *tensor, float *gradient, float *updates);
+
+#endif

@@ -1,0 +1,149 @@
+"""[quantization] in training, on the real Darknet: outputs and gradients against tests/simulated.py."""
+import numpy as np
+import pytest
+
+import networks
+import simulated
+from simulated import Quantizer, Tape
+
+pytestmark = pytest.mark.sanitize
+
+BATCH = 4
+LAYERS = (networks.conv(8, batch_normalize=0) + networks.section("maxpool", size=2, stride=2)
+          + networks.conv(8, batch_normalize=0, groups=2, activation="relu")
+          + networks.section("shortcut", activation="linear", **{"from": -2})
+          + networks.conv(6, size=1, batch_normalize=0, activation="linear")
+          + networks.section("route", layers="-1,-3")
+          + networks.section("connected", output=3, activation="linear") + networks.section("softmax", groups=1))
+WEIGHTED = (0, 2, 4, 6)
+MAKES = (0, 2, 3, 4, 5, 6)
+
+
+def cfg_of(quantization, layers=LAYERS, kurtosis=None, **net_keys):
+    text = networks.classifier({**dict(batch=BATCH, learning_rate=0.02), **net_keys}, kurtosis, layers)
+    return text.replace("\n[", "\n" + networks.section("quantization", **quantization) + "[", 1)
+
+
+def step(build, folder, cfg, updates=1, *arguments):
+    (folder / "net.cfg").write_text(cfg)
+    result = build.harness(folder, "step", "net.cfg", "out", "-updates", updates, *arguments)
+    assert result.returncode == 0, result.stderr
+    return [tuple(networks.read_tensors(folder / f"out.{u}.{moment}") for moment in ("before", "after")) for u in range(updates)]
+
+
+def forward(tape, weights, biases, x, bits, first=8, last=8, scales=None):
+    """The network above; weights and biases by layer number. Returns every layer's output and the scores."""
+    act = Quantizer(bits, symmetric=False)
+    head = Quantizer(last, symmetric=False)
+    scales = scales or {}
+
+    def quantize(values, quantizer, name):
+        return tape.quantize(values, quantizer, scales.get(name))
+
+    out = {}
+    x = tape.quantize(x, Quantizer(first, symmetric=False), (np.float32(1 / (2 ** first - 1)), -2 ** (first - 1)))
+    y = simulated.convolve(x, simulated.per_channel(tape, weights[0], first), biases[0], 3)
+    out[0] = quantize(tape.leaky(quantize(y, act, "0 before")), act, "0 after")
+    out[1] = simulated.maxpool2(tape, out[0])
+    y = simulated.convolve(out[1], simulated.per_channel(tape, weights[2], bits), biases[2], 3, groups=2)
+    out[2] = quantize(tape.leaky(y, 0), act, "2 after")
+    out[3] = quantize(out[2] + out[1], act, "3 after")
+    out[4] = quantize(simulated.convolve(out[3], simulated.per_channel(tape, weights[4], bits), biases[4], 1), act, "4 after")
+    out[5] = quantize(np.concatenate([out[4], out[3]], 1), act, "5 after")
+    y = out[5].reshape(BATCH, -1) @ simulated.per_channel(tape, weights[6], last).T + biases[6]
+    out[6] = quantize(y, head, "6 after")
+    return out, out[6]
+
+
+def parts(before):
+    weights = {i: before[f"layers.{i}.weights"].astype(np.float64).reshape(before[f"layers.{i}.biases"].size, -1) for i in WEIGHTED}
+    biases = {i: before[f"layers.{i}.biases"].astype(np.float64) for i in WEIGHTED}
+    x = before["layers.-1.input"].astype(np.float64).reshape(BATCH, 3, 16, 16)
+    return weights, biases, x, before["layers.-1.truth"].astype(np.float64).reshape(BATCH, -1)
+
+
+@pytest.mark.parametrize("bits", (2, 4, 8))
+def test_outputs_and_gradients(bits, build, tmp_path):
+    """The first update: the first minibatch sets the scales from itself."""
+    before, _ = step(build, tmp_path, cfg_of(dict(bits=bits)))[0]
+    weights, biases, x, truth = parts(before)
+    tape = Tape()
+    outputs, _ = forward(tape, weights, biases, x, bits)
+    for i, expected in outputs.items():
+        np.testing.assert_allclose(before[f"layers.{i}.output"], expected.reshape(-1), rtol=1e-5, atol=1e-6, err_msg=f"layer {i}")
+
+    def loss(moved):
+        tape.replay()
+        return simulated.cross_entropy(forward(tape, moved, biases, x.astype(np.complex128), bits)[1], truth)
+
+    rng = np.random.default_rng(bits)
+    for i in WEIGHTED:
+        elements = [(i, e) for e in rng.choice(weights[i].size, 40, replace=False)]
+        expected = -BATCH * simulated.derivatives(loss, weights, elements)
+        found = before[f"layers.{i}.weight_updates"][[e for _, e in elements]]
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * abs(expected).max() + 1e-12, err_msg=f"layer {i}")
+        assert abs(expected).max() > 0
+
+
+@pytest.mark.parametrize("bits", (2, 3, 5))
+def test_values_lie_on_a_grid(bits, build, tmp_path):
+    for before, _ in step(build, tmp_path, cfg_of(dict(bits=bits), subdivisions=2), 3):
+        for i in MAKES[:-1]:
+            values = np.unique(before[f"layers.{i}.output"])
+            assert 2 <= len(values) <= 2 ** bits, f"layer {i} has {len(values)} values"
+            steps = np.diff(values)
+            np.testing.assert_allclose(steps / steps.min(), np.rint(steps / steps.min()), atol=1e-3)
+
+
+def test_scales_come_from_the_update_before(build, tmp_path):
+    """Update 1 quantizes with the ranges of update 0: ema has one value only then."""
+    (first, _), (second, _) = step(build, tmp_path, cfg_of(dict(bits=4)), 2)
+    tape = Tape()
+    weights, biases, x, _ = parts(first)
+    forward(tape, weights, biases, x, 4)
+    act, head = Quantizer(4, symmetric=False), Quantizer(8, symmetric=False)
+    records = [r for r in tape.records if isinstance(r, tuple) and r[0].ndim != 1]  # activations; the input's comes first
+    names = ["0 before", "0 after", "2 after", "3 after", "4 after", "5 after", "6 after"]
+    scales = {name: (head if name == "6 after" else act).scale(r[0]) for name, r in zip(names, records[1:])}
+    weights, biases, x, _ = parts(second)
+    outputs, _ = forward(Tape(), weights, biases, x, 4, scales=scales)
+    for i, expected in outputs.items():
+        np.testing.assert_allclose(second[f"layers.{i}.output"], expected.reshape(-1), rtol=1e-4, atol=1e-5, err_msg=f"layer {i}")
+
+
+@pytest.mark.parametrize("layers", ("every", "detector"))
+def test_sixteen_bits_are_nearly_float(layers, build, tmp_path):
+    """Every kind of layer is wired up: at 16 bits outputs and gradients are those of float to a part in a hundred."""
+    text = networks.every_layer() if layers == "every" else networks.detector(random=0)
+    ours = networks.section("quantization", bits=16, first_bits=16, last_bits=16)
+    runs = []
+    for name, cfg in (("float", text), ("simulated", text.replace("\n[", "\n" + ours + "[", 1))):
+        (tmp_path / name).mkdir()
+        runs.append(step(build, tmp_path / name, cfg)[0][0])
+    compared = 0
+    for name, plain in runs[0].items():
+        if name.endswith(("weight_updates", "bias_updates", "scale_updates", "output")):
+            difference = np.linalg.norm(runs[1][name] - plain)
+            assert difference <= 0.02 * np.linalg.norm(plain) + 1e-6, name
+            compared += 1
+    assert compared > 15
+
+
+def test_resizing(build, tmp_path):
+    cfg = networks.detector(random=1).replace("\n[", "\n" + networks.section("quantization", bits=4) + "[", 1)
+    build.train(tmp_path, cfg, "net.weights", "-updates", 4, "-sizes", "64,32,96")
+
+
+@pytest.mark.parametrize("keys", ({}, dict(weight_truncation="mse", every=3), dict(activation_truncation="percentile", activation_truncation_value=99.5),
+                                  dict(rounding="stochastic"), dict(batchnorm="train", weight_symmetric=0, weight_grid="full")))
+def test_resume_equals_uninterrupted(keys, build, tmp_path):
+    """10 updates = 5 + save + new process + 5, with every state there is: ranges, scales, momentum."""
+    ours = dict(bits=4, **keys)
+    layers = networks.conv(8) + networks.conv(8, groups=2) + networks.section("shortcut", activation="leaky", **{"from": -2}) + networks.classifier_head(3)
+    cfg = cfg_of(ours, layers, kurtosis={}, subdivisions=2, seed=1)
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    whole.mkdir(), halves.mkdir()
+    expected = build.train(whole, cfg, "net.weights", "-updates", 10)
+    build.train(halves, cfg, "net.weights", "-updates", 5)
+    assert build.train(halves, cfg, "net.weights", "-updates", 10, "-weights", "net.weights") == expected
+    assert (halves / "net.weights.kure").read_bytes() == (whole / "net.weights.kure").read_bytes()
