@@ -13,13 +13,11 @@
  * if it ends the process. The network is freed with free_network. */
 network *kure_network_load(const char *cfg, const char *weights);
 
-/* Where a point of an evaluation stands; bits = 0: float. */
+/* Where a point of an evaluation stands. weights.bits: of the layers between the
+ * first and the last; 0: all float. */
 struct kure_point {
-    int weight_bits, first_bits, last_bits;
-    enum kure_grid grid;
-    enum kure_truncation truncation;
-    enum kure_granularity granularity;
-    double step_ratio;
+    struct kure_quantizer weights;
+    int first_bits, last_bits;
     int fold;
 };
 
@@ -30,6 +28,7 @@ void kure_float_weights_restore(struct kure_float_weights *kept);
 void kure_float_weights_free(struct kure_float_weights *kept);
 
 /* Quantizes all convolutional and connected weights in place, from the kept ones.
+ * Stochastic rounding draws from stream i in layer i, seed 0.
  * Returns the SQNR in dB, the mean over the layers that carry weight_bits (over
  * all quantized layers where there is none such); NaN where nothing is quantized. */
 double kure_quantize_network(struct kure_float_weights *kept, const struct kure_point *point);

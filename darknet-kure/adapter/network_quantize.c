@@ -76,8 +76,8 @@ void kure_float_weights_free(struct kure_float_weights *kept)
 
 static int bits_of(const struct kure_plan_row *row, const struct kure_point *point)
 {
-    if (point->weight_bits == 0) return 0;
-    return row->reads_input ? point->first_bits : row->feeds_head ? point->last_bits : point->weight_bits;
+    if (point->weights.bits == 0) return 0;
+    return row->reads_input ? point->first_bits : row->feeds_head ? point->last_bits : point->weights.bits;
 }
 
 double kure_quantize_network(struct kure_float_weights *kept, const struct kure_point *point)
@@ -89,11 +89,13 @@ double kure_quantize_network(struct kure_float_weights *kept, const struct kure_
         const struct kure_plan_row *row = row_of(kept->net, i);
         int bits = bits_of(row, point);
         if (!kept->weights[i] || bits == 0) continue;
-        struct kure_quantizer q = {bits, point->grid, point->truncation, point->granularity, point->step_ratio};
+        struct kure_quantizer q = point->weights;
+        q.bits = bits;
         struct kure_tensor t = kure_tensor_of(&kept->net->layers[i], kept->scratch);
         struct kure_quantization result;
         struct kure_error error;
-        if (kure_quantize_tensor(&t, &q, point->fold, &result, &error) != KURE_OK) kure_stop(&error);
+        const struct kure_noise noise = {0, (uint64_t)i, 0};
+        if (kure_quantize_tensor(&t, &q, point->fold, &noise, &result, &error) != KURE_OK) kure_stop(&error);
         push_weights(&kept->net->layers[i]);
         double sqnr = 10 * log10(result.signal / result.noise);
         if (row->reads_input || row->feeds_head) {

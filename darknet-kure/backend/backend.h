@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #include "../math/kure_math.h"
+#include "kure.h"
 
 /* Sums over the elements of a piece, elements below FLT_MIN taken as 0. */
 struct kure_power_sums {
@@ -24,6 +25,27 @@ struct kure_dots {
 
 struct kure_error_sums {
     double signal, noise;
+};
+
+/* keys of kure_order, of the values as they are: beyond those of the infinities
+ * where there is a NaN */
+struct kure_range_keys {
+    int32_t min, max;
+};
+
+/* Sums over d = x - pivot */
+struct kure_spread_sums {
+    double s1, s2;    /* of d, d^2 */
+    double deviation; /* of |d| */
+    uint64_t zeros;   /* elements that count as 0 */
+};
+
+/* How codes come from positions: the row of rounding.def, and its random numbers,
+ * of which element i of a call has number noise.first + i. */
+struct kure_codec {
+    struct kure_levels levels;
+    enum kure_rounding rounding;
+    struct kure_noise noise;
 };
 
 /* count[n] equal values each, total = the sum of the values they stand for */
@@ -63,15 +85,45 @@ typedef void kure_op_kurtosis_descend_across(float *updates, const float *x, con
 /* x[n], y[n], which may be the same */
 typedef void kure_op_multiply(const float *x, float *y, size_t n, float factor);
 typedef void kure_op_divide(const float *x, float *y, size_t n, float divisor);
-typedef void kure_op_fake_quantize(const float *x, float *y, size_t n, struct kure_levels levels);
+typedef void kure_op_fake_quantize(const float *x, float *y, size_t n, const struct kure_codec *codec);
 
 /* x[n], finite */
-typedef void kure_op_quantization_sums(const float *x, size_t n, struct kure_levels levels,
+typedef void kure_op_quantization_sums(const float *x, size_t n, const struct kure_codec *codec,
                                        struct kure_error_sums *out);
+typedef void kure_op_spread_sums(const float *x, size_t n, float pivot, struct kure_spread_sums *out);
+
+/* x[n]; n = 0 gives INT32_MAX, INT32_MIN */
+typedef void kure_op_range(const float *x, size_t n, struct kure_range_keys *out);
+typedef uint64_t kure_op_count_nan(const float *x, size_t n);
+
+/* x[n], dy[n], dx[n], which may be dy; codec as in the forward pass. Not finite
+ * where dy is not. */
+typedef void kure_op_ste_backward(const float *x, const float *dy, float *dx, size_t n,
+                                  const struct kure_codec *codec);
+typedef double kure_op_step_gradient(const float *x, const float *dy, size_t n,
+                                     const struct kure_codec *codec);
+typedef void kure_op_pact_backward(const float *x, const float *dy, float *dx, size_t n, float clip);
+typedef double kure_op_pact_gradient(const float *x, const float *dy, size_t n, float clip);
+
+struct kure_dorefa_sums {
+    double dot;       /* sum of dy * tanh x */
+    uint64_t largest; /* elements whose |tanh x| is the largest */
+};
+
+/* x[n], y[n], dy[n], dx[n]: y may be x, dx may be dy; codec->levels is not used */
+typedef void kure_op_dorefa_quantize(const float *x, float *y, size_t n, struct kure_dorefa d,
+                                     const struct kure_codec *codec);
+typedef void kure_op_dorefa_sums(const float *x, const float *dy, size_t n, struct kure_dorefa d,
+                                 struct kure_dorefa_sums *out);
+typedef void kure_op_dorefa_backward(const float *x, const float *dy, float *dx, size_t n,
+                                     struct kure_dorefa d);
 
 /* value[i] finite */
 typedef void kure_op_level_sums(const struct kure_points *points, struct kure_levels levels,
                                 struct kure_level_sums *out);
+
+/* value[i] finite, p >= 1 */
+typedef double kure_op_error_power(const struct kure_points *points, struct kure_levels levels, double p);
 
 struct kure_backend {
     const char *name;

@@ -6,91 +6,12 @@
  *     -DKURE_ISA=avx512 -mavx512f -mavx512dq -mavx512vl
  *
  * The bits do not depend on the instruction set. Element-wise loops are plain C
- * that the compiler vectorizes. Sums run in LANES lanes: within a block element
- * i belongs to lane i % LANES and a lane adds its elements in order, whatever
- * the width of a vector; then blocks in order, then lanes_sum.
+ * that the compiler vectorizes; sums see cpu_lanes.h. The loops of quantization
+ * are in cpu_quantize.h.
  */
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-#include <string.h>
-
 #include "backend.h"
-
-#if defined(__AVX512F__)
-enum { WIDTH = 8 }; /* doubles in a vector */
-#elif defined(__AVX2__)
-enum { WIDTH = 4 };
-#else
-enum { WIDTH = 2 };
-#endif
-enum { LANES = 8, BLOCK = 256 }; /* a block of doubles stays in the nearest cache */
-
-typedef double doubles __attribute__((vector_size(8 * WIDTH)));
-typedef float floats __attribute__((vector_size(4 * WIDTH)));
-
-static doubles load(const double *x)
-{
-    doubles d;
-    memcpy(&d, x, sizeof d);
-    return d;
-}
-
-/* gcc takes __builtin_convertvector apart into halves */
-static doubles load_floats(const float *x)
-{
-#if defined(__AVX512F__)
-    return _mm512_cvtps_pd(_mm256_loadu_ps(x));
-#elif defined(__AVX2__)
-    return _mm256_cvtps_pd(_mm_loadu_ps(x));
-#else
-    floats f;
-    memcpy(&f, x, sizeof f);
-    return __builtin_convertvector(f, doubles);
-#endif
-}
-
-/* lanes[0..WIDTH-1] += s */
-static void add_to(double *lanes, doubles s)
-{
-    s = load(lanes) + s;
-    memcpy(lanes, &s, sizeof s);
-}
-
-static double lanes_sum(const double lanes[LANES])
-{
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
-           ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-}
-
-/* block[n ..] = 0 up to a whole number of lanes: adds nothing to any sum */
-static void fill_up(double *block, size_t n)
-{
-    for (; n % LANES; n++) block[n] = 0;
-}
-
-static size_t block_size(size_t left)
-{
-    return left < BLOCK ? left : BLOCK;
-}
-
-static void add_sum(double lanes[LANES], const double *x, size_t n)
-{
-    for (size_t v = 0; v < LANES; v += WIDTH) {
-        doubles s = {0};
-        for (size_t i = v; i < n; i += LANES) s += load(x + i);
-        add_to(lanes + v, s);
-    }
-}
-
-static void add_products(double lanes[LANES], const double *x, const double *y, size_t n)
-{
-    for (size_t v = 0; v < LANES; v += WIDTH) {
-        doubles s = {0};
-        for (size_t i = v; i < n; i += LANES) s += load(x + i) * load(y + i);
-        add_to(lanes + v, s);
-    }
-}
+#include "cpu_lanes.h"
+#include "cpu_quantize.h"
 
 static double sum_cpu(const float *x, size_t n)
 {
@@ -199,48 +120,51 @@ static void divide_cpu(const float *x, float *y, size_t n, float divisor)
     for (size_t i = 0; i < n; i++) y[i] = kure_flush_result(kure_flush(x[i]) / divisor);
 }
 
-static void fake_quantize_cpu(const float *x, float *y, size_t n, struct kure_levels levels)
+static void range_cpu(const float *x, size_t n, struct kure_range_keys *out)
 {
-    for (size_t i = 0; i < n; i++) y[i] = kure_dequantize(kure_quantize(x[i], levels), levels);
+    int32_t min = INT32_MAX, max = INT32_MIN;
+    for (size_t i = 0; i < n; i++) {
+        int32_t key = kure_order(x[i]);
+        min = key < min ? key : min;
+        max = key > max ? key : max;
+    }
+    *out = (struct kure_range_keys){min, max};
 }
 
-static void quantization_sums_cpu(const float *x, size_t n, struct kure_levels levels,
-                                  struct kure_error_sums *out)
+static void spread_sums_cpu(const float *x, size_t n, float pivot, struct kure_spread_sums *out)
 {
-    double signal[LANES] = {0}, noise[LANES] = {0}, block[BLOCK], error[BLOCK];
+    double s1[LANES] = {0}, s2[LANES] = {0}, deviation[LANES] = {0}, block[BLOCK], size[BLOCK];
+    uint64_t zeros = 0;
     for (size_t m; n; x += m, n -= m) {
+        int32_t zeros_here = 0;
         m = block_size(n);
         for (size_t i = 0; i < m; i++) {
-            block[i] = kure_flush(x[i]);
-            error[i] = block[i] - kure_dequantize(kure_quantize(x[i], levels), levels);
+            float v = kure_flush(x[i]);
+            double d = (double)v - pivot;
+            zeros_here += v == 0;
+            block[i] = d;
+            size[i] = d < 0 ? -d : d;
         }
+        zeros += (uint64_t)zeros_here;
         fill_up(block, m);
-        fill_up(error, m);
-        add_products(signal, block, block, m);
-        add_products(noise, error, error, m);
+        fill_up(size, m);
+        add_sum(s1, block, m);
+        add_products(s2, block, block, m);
+        add_sum(deviation, size, m);
     }
-    *out = (struct kure_error_sums){lanes_sum(signal), lanes_sum(noise)};
+    *out = (struct kure_spread_sums){lanes_sum(s1), lanes_sum(s2), lanes_sum(deviation), zeros};
 }
 
-static void level_sums_cpu(const struct kure_points *points, struct kure_levels levels,
-                           struct kure_level_sums *out)
+static uint64_t count_nan_cpu(const float *x, size_t n)
 {
-    double lx[LANES] = {0}, ll[LANES] = {0};
-    for (size_t start = 0, m; start < points->n; start += m) {
-        double level[BLOCK], product[BLOCK], total[BLOCK];
-        m = block_size(points->n - start);
-        for (size_t i = 0; i < m; i++) {
-            level[i] = kure_quantize(points->value[start + i], levels) + levels.offset;
-            product[i] = level[i] * points->count[start + i];
-            total[i] = points->total[start + i];
-        }
-        fill_up(level, m);
-        fill_up(product, m);
-        fill_up(total, m);
-        add_products(lx, level, total, m);
-        add_products(ll, level, product, m);
+    uint64_t count = 0;
+    for (size_t m; n; x += m, n -= m) {
+        int32_t here = 0;
+        m = block_size(n);
+        for (size_t i = 0; i < m; i++) here += (kure_bits(x[i]) & 0x7fffffffu) > 0x7f800000u;
+        count += (uint64_t)here;
     }
-    *out = (struct kure_level_sums){lanes_sum(lx), lanes_sum(ll)};
+    return count;
 }
 
 #define JOIN(a, b) a##b

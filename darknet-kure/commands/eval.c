@@ -21,10 +21,17 @@ static const char help[] =
     "  --weight-bits LIST              2-16, 0 = float (default 8)\n"
     "  --first-bits N, --last-bits N   layers at the network input and the loss (default 8)\n"
     "  --weight-step-ratio LIST        multiplies the step size (default 1)\n"
-    "  --weight-truncation LIST        minmax (default), mse\n"
+    "  --weight-rounding LIST          half_even (default), half_away, half_up, half_down,\n"
+    "                                  half_to_zero, floor, ceil, to_zero, stochastic\n"
+    "  --weight-truncation LIST        minmax (default), percentile, mse, kl, gauss, laplace,\n"
+    "                                  lp, sigma, fixed\n"
+    "  --weight-truncation-value LIST  the percentile, lp's exponent, the number of sigmas,\n"
+    "                                  or the bound of fixed\n"
+    "  --weight-step LIST              free (default), power_of_two\n"
     "  --weight-granularity LIST       channel (default), tensor\n"
     "  --weight-grid LIST              narrow (default), full, midrise\n"
-    "  --weight-rounding half_even, --weight-step free, --activation-bits 0\n"
+    "  --weight-symmetric LIST         1 (default); 0: a free zero point, on the full grid\n"
+    "  --activation-bits 0             activations stay float\n"
     "  --batchnorm LIST                fold (default): the grid of the folded weights;\n"
     "                                  train: raw weights\n"
     "  --images N                      the first N images only\n"
@@ -36,8 +43,9 @@ static const char help[] =
 static const struct kure_column columns[] = {
     {"weight_bits", KURE_CELL_INTEGER, NULL},       {"activation_bits", KURE_CELL_INTEGER, NULL},
     {"weight_step_ratio", KURE_CELL_REAL, "%g"},    {"weight_rounding", KURE_CELL_TEXT, NULL},
-    {"weight_truncation", KURE_CELL_TEXT, NULL},    {"weight_granularity", KURE_CELL_TEXT, NULL},
-    {"weight_grid", KURE_CELL_TEXT, NULL},          {"weight_step", KURE_CELL_TEXT, NULL},
+    {"weight_truncation", KURE_CELL_TEXT, NULL},    {"weight_truncation_value", KURE_CELL_REAL, "%g"},
+    {"weight_granularity", KURE_CELL_TEXT, NULL},   {"weight_grid", KURE_CELL_TEXT, NULL},
+    {"weight_symmetric", KURE_CELL_INTEGER, NULL},  {"weight_step", KURE_CELL_TEXT, NULL},
     {"batchnorm", KURE_CELL_TEXT, NULL},            {"activation_step_ratio", KURE_CELL_REAL, "%g"},
     {"activation_rounding", KURE_CELL_TEXT, NULL},  {"activation_truncation", KURE_CELL_TEXT, NULL},
     {"activation_granularity", KURE_CELL_TEXT, NULL}, {"activation_grid", KURE_CELL_TEXT, NULL},
@@ -61,18 +69,21 @@ static void count_images(void *progress, int n)
 static void add_row(struct kure_table *table, const struct kure_point *p, struct kure_accuracy a, double sqnr, double seconds)
 {
     kure_table_add_row(table);
-    kure_table_set_integer(table, "weight_bits", p ? p->weight_bits : 0);
+    kure_table_set_integer(table, "weight_bits", p ? p->weights.bits : 0);
     kure_table_set_integer(table, "activation_bits", 0);
     kure_table_set_real(table, "top1", a.top1);
     kure_table_set_real(table, "top5", a.top5);
     kure_table_set_real(table, "seconds", seconds);
-    if (!p || p->weight_bits == 0) return;
-    kure_table_set_real(table, "weight_step_ratio", p->step_ratio);
-    kure_table_set_text(table, "weight_rounding", "half_even");
-    kure_table_set_text(table, "weight_truncation", kure_truncation_name(p->truncation));
-    kure_table_set_text(table, "weight_granularity", kure_granularity_name(p->granularity));
-    kure_table_set_text(table, "weight_grid", kure_grid_name(p->grid));
-    kure_table_set_text(table, "weight_step", "free");
+    if (!p || p->weights.bits == 0) return;
+    const struct kure_quantizer *q = &p->weights;
+    kure_table_set_real(table, "weight_step_ratio", q->step_ratio);
+    kure_table_set_text(table, "weight_rounding", kure_rounding_text((int)q->rounding).name);
+    kure_table_set_text(table, "weight_truncation", kure_policy_text((int)q->truncation).name);
+    if (q->truncation_value != 0) kure_table_set_real(table, "weight_truncation_value", q->truncation_value);
+    kure_table_set_text(table, "weight_granularity", kure_granularity_name(q->granularity));
+    kure_table_set_text(table, "weight_grid", kure_grid_name(q->grid));
+    kure_table_set_integer(table, "weight_symmetric", q->symmetric);
+    kure_table_set_text(table, "weight_step", kure_step_name(q->step));
     kure_table_set_text(table, "batchnorm", p->fold ? "fold" : "train");
     kure_table_set_integer(table, "first_bits", p->first_bits);
     kure_table_set_integer(table, "last_bits", p->last_bits);
@@ -110,6 +121,8 @@ static int parse_count(const char *text)
 static int check_request(const struct request *r)
 {
     if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error("eval", "more than %d combinations", KURE_MOST_POINTS);
+    struct kure_error error;
+    if (kure_points_check(&r->points, &error) != KURE_OK) return kure_usage_error("eval", "%s", error.text);
     if (r->csv && r->json && strcmp(r->csv, r->json) == 0) return kure_usage_error("eval", "--csv and --json name the same file");
     return 0;
 }

@@ -9,8 +9,20 @@
 
 #include "error.h"
 
-enum kind { BITS, RATIO, CHOICE };
+enum kind { BITS, RATIO, VALUE, CHOICE };
 #define NO_FIELD ((size_t)-1) /* a key with one value in this version */
+#define WEIGHTS(field) offsetof(struct kure_point, weights.field)
+
+static const char rounding_names[] =
+#define KURE_ROUNDING(ENUM, name, draws, help) " " #name
+#include "../math/rounding.def"
+#undef KURE_ROUNDING
+    ;
+static const char policy_names[] =
+#define KURE_POLICY(ENUM, name, needs, bits, value, above, to, help, source) " " #name
+#include "../core/policies.def"
+#undef KURE_POLICY
+    ;
 
 /* One row per key; `later` names values that are refused for now, with what is there. */
 static const struct point_key {
@@ -20,16 +32,18 @@ static const struct point_key {
     size_t offset; /* in struct kure_point; choices are ints there */
 } keys[] = {
     {"batchnorm", CHOICE, "fold", "train fold", "freeze", offsetof(struct kure_point, fold)},
-    {"weight_granularity", CHOICE, "channel", "tensor channel", "", offsetof(struct kure_point, granularity)},
-    {"weight_grid", CHOICE, "narrow", "narrow full midrise", "", offsetof(struct kure_point, grid)},
-    {"weight_truncation", CHOICE, "minmax", "minmax mse", "percentile kl gauss laplace lp sigma fixed", offsetof(struct kure_point, truncation)},
-    {"weight_rounding", CHOICE, "half_even", "half_even", "half_away half_up half_down half_to_zero floor ceil to_zero stochastic", NO_FIELD},
-    {"weight_step", CHOICE, "free", "free", "power_of_two", NO_FIELD},
+    {"weight_granularity", CHOICE, "channel", "tensor channel", "", WEIGHTS(granularity)},
+    {"weight_grid", CHOICE, "narrow", "narrow full midrise", "", WEIGHTS(grid)},
+    {"weight_symmetric", CHOICE, "1", "0 1", "", WEIGHTS(symmetric)},
+    {"weight_truncation", CHOICE, "minmax", policy_names + 1, "", WEIGHTS(truncation)},
+    {"weight_truncation_value", VALUE, "0", NULL, "", WEIGHTS(truncation_value)},
+    {"weight_rounding", CHOICE, "half_even", rounding_names + 1, "", WEIGHTS(rounding)},
+    {"weight_step", CHOICE, "free", "free power_of_two", "", WEIGHTS(step)},
     {"activation_bits", CHOICE, "0", "0", "2 3 4 5 6 7 8", NO_FIELD},
     {"first_bits", BITS, "8", NULL, "", offsetof(struct kure_point, first_bits)},
     {"last_bits", BITS, "8", NULL, "", offsetof(struct kure_point, last_bits)},
-    {"weight_bits", BITS, "8", NULL, "", offsetof(struct kure_point, weight_bits)},
-    {"weight_step_ratio", RATIO, "1", NULL, "", offsetof(struct kure_point, step_ratio)},
+    {"weight_bits", BITS, "8", NULL, "", WEIGHTS(bits)},
+    {"weight_step_ratio", RATIO, "1", NULL, "", WEIGHTS(step_ratio)},
 };
 enum { KEY_COUNT = sizeof keys / sizeof keys[0] };
 _Static_assert((int)KEY_COUNT <= (int)KURE_POINT_KEYS, "room in struct kure_points");
@@ -37,7 +51,7 @@ _Static_assert(sizeof(enum kure_grid) == sizeof(int), "choices are stored as int
 
 /* Other names of the design's keys, of which none acts in this version. */
 static const char *const later_keys[] = {
-    "weight_truncation_value", "weight_symmetric", "activation_rounding", "activation_truncation", "activation_truncation_value",
+    "activation_rounding", "activation_truncation", "activation_truncation_value",
     "activation_step", "activation_step_ratio", "activation_granularity", "activation_grid", "activation_symmetric", "method",
     "profile", "every", "sample", "freeze_at", "start",
 };
@@ -71,6 +85,11 @@ static enum kure_status parse_number(const struct point_key *k, const char *valu
             return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be an integer from 2 to 16, or 0 for float", k->name, (int)length, value);
         }
         if (point) *(int *)(void *)((char *)point + k->offset) = (int)x;
+        return KURE_OK;
+    }
+    if (k->kind == VALUE) {
+        if (!whole || x < 0) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a positive number", k->name, (int)length, value);
+        if (point) *(double *)(void *)((char *)point + k->offset) = x;
         return KURE_OK;
     }
     if (!whole || x < 0.01 || x > 100) {
@@ -193,7 +212,7 @@ int kure_points_count(const struct kure_points *points)
     return count <= KURE_MOST_POINTS ? (int)count : KURE_MOST_POINTS + 1;
 }
 
-struct kure_point kure_points_get(const struct kure_points *points, int index)
+static struct kure_point point_at(const struct kure_points *points, int index)
 {
     struct kure_point point;
     memset(&point, 0, sizeof point);
@@ -208,26 +227,42 @@ struct kure_point kure_points_get(const struct kure_points *points, int index)
     return point;
 }
 
+static int takes_value(const struct kure_point *point)
+{
+    return *kure_policy_text((int)point->weights.truncation).value != 0;
+}
+
+struct kure_point kure_points_get(const struct kure_points *points, int index)
+{
+    struct kure_point point = point_at(points, index);
+    if (!takes_value(&point)) point.weights.truncation_value = 0;
+    return point;
+}
+
+enum kure_status kure_points_check(const struct kure_points *points, struct kure_error *error)
+{
+    int count = kure_points_count(points), takers = 0;
+    for (int i = 0; i < count; ++i) {
+        struct kure_point point = kure_points_get(points, i);
+        const int bits[] = {point.weights.bits, point.first_bits, point.last_bits};
+        struct kure_error reason;
+        takers += takes_value(&point);
+        if (point.weights.truncation == KURE_TRUNCATION_EMA)
+            return kure_fail(error, KURE_ERROR_INPUT, "weight_truncation=ema: it averages over batches, which weights do not come in");
+        for (size_t b = 0; b < sizeof bits / sizeof *bits; ++b) {
+            struct kure_quantizer q = point.weights;
+            q.bits = bits[b];
+            if (kure_quantizer_check(&q, &reason) != KURE_OK) return kure_fail(error, KURE_ERROR_INPUT, "the weights' quantizer: %s", reason.text);
+        }
+    }
+    if (kure_points_has(points, "weight_truncation_value") && !takers)
+        return kure_fail(error, KURE_ERROR_INPUT, "weight_truncation_value=%s: weight_truncation=%s takes none",
+                         list_of(points, find_key("weight_truncation_value")), list_of(points, find_key("weight_truncation")));
+    return KURE_OK;
+}
+
 void kure_points_free(struct kure_points *points)
 {
     for (int i = 0; i < KEY_COUNT; ++i) free(points->values[i]);
     memset(points, 0, sizeof *points);
-}
-
-const char *kure_grid_name(enum kure_grid grid)
-{
-    static const char *const names[] = {"narrow", "full", "midrise"};
-    return names[grid];
-}
-
-const char *kure_truncation_name(enum kure_truncation truncation)
-{
-    static const char *const names[] = {"minmax", "mse"};
-    return names[truncation];
-}
-
-const char *kure_granularity_name(enum kure_granularity granularity)
-{
-    static const char *const names[] = {"tensor", "channel"};
-    return names[granularity];
 }

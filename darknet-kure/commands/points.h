@@ -36,12 +36,10 @@ KURE_CHECKED enum kure_status kure_points_parse(struct kure_points *points, cons
 
 /* Above KURE_MOST_POINTS: one more than that. */
 int kure_points_count(const struct kure_points *points);
+/* truncation_value is 0 in points whose policy takes none. */
 struct kure_point kure_points_get(const struct kure_points *points, int i);
+/* Do the keys of every point go together? KURE_ERROR_INPUT and why not. */
+KURE_CHECKED enum kure_status kure_points_check(const struct kure_points *points, struct kure_error *error);
 void kure_points_free(struct kure_points *points);
-
-/* The name of a choice, for tables. */
-const char *kure_grid_name(enum kure_grid grid);
-const char *kure_truncation_name(enum kure_truncation truncation);
-const char *kure_granularity_name(enum kure_granularity granularity);
 
 #endif

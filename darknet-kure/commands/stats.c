@@ -14,7 +14,9 @@ static const char help[] =
     "skewness, kurtosis (uniform 1.8, normal 3, Laplace 6), range, and the signal-to-\n"
     "quantization-noise ratio in dB at 8, 6, 4, 3 and 2 bits.\n\n"
     "  --batchnorm train|fold           raw weights (default), or batch norm folded in\n"
-    "  --weight-truncation minmax|mse   how the step is chosen (default minmax)\n"
+    "  --weight-truncation POLICY       how the step is chosen (default minmax; eval --help)\n"
+    "  --weight-truncation-value X      what percentile, lp, sigma, fixed need\n"
+    "  --weight-rounding, --weight-step, --weight-symmetric   as in eval\n"
     "  --weight-granularity channel|tensor   one step a channel (default) or a layer\n"
     "  --weight-grid narrow|full|midrise     (default narrow)\n"
     "  --quantize KEY=VALUE,...         the same keys in one option\n"
@@ -63,13 +65,14 @@ static void add_layer(struct kure_table *table, const network *net, int i, const
     kure_table_set_real(table, "min", (double)s.min);
     kure_table_set_real(table, "max", (double)s.max);
     for (int b = 0; b < SQNR_COUNT; ++b) {
-        struct kure_quantizer q = {sqnr_bits[b], point->grid, point->truncation, point->granularity, point->step_ratio};
+        struct kure_quantizer q = point->weights;
+        q.bits = sqnr_bits[b];
         struct kure_tensor quantized = {.weights = copy, .rows = t.rows, .row_length = t.row_length};
         struct kure_quantization result;
         struct kure_error error;
         char column[16];
         memcpy(copy, weights, n * sizeof(float));
-        if (kure_quantize_tensor(&quantized, &q, 0, &result, &error) != KURE_OK) kure_stop(&error);
+        if (kure_quantize_tensor(&quantized, &q, 0, NULL, &result, &error) != KURE_OK) kure_stop(&error);
         snprintf(column, sizeof column, "sqnr_%d", sqnr_bits[b]);
         kure_table_set_real(table, column, 10 * log10(result.signal / result.noise));
     }
@@ -82,7 +85,9 @@ int kure_command_stats(int argc, char **argv)
     static const struct option options[] = {
         {"csv", required_argument, NULL, 'v'}, {"json", required_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'},
         {"quantize", required_argument, NULL, 'q'}, {"batchnorm", required_argument, NULL, 1}, {"weight-truncation", required_argument, NULL, 1},
-        {"weight-granularity", required_argument, NULL, 1}, {"weight-grid", required_argument, NULL, 1}, {NULL, 0, NULL, 0}};
+        {"weight-granularity", required_argument, NULL, 1}, {"weight-grid", required_argument, NULL, 1},
+        {"weight-symmetric", required_argument, NULL, 1}, {"weight-truncation-value", required_argument, NULL, 1},
+        {"weight-rounding", required_argument, NULL, 1}, {"weight-step", required_argument, NULL, 1}, {NULL, 0, NULL, 0}};
     const char *csv = NULL, *json = NULL;
     struct kure_points points = {{NULL}, 0};
     struct kure_error error;
@@ -103,6 +108,7 @@ int kure_command_stats(int argc, char **argv)
     if (kure_points_has(&points, "weight_bits") || kure_points_count(&points) > 1) {
         return kure_usage_error("stats", "it takes one quantizer and shows 8, 6, 4, 3 and 2 bits");
     }
+    if (kure_points_check(&points, &error) != KURE_OK) return kure_usage_error("stats", "%s", error.text);
     struct kure_point point = kure_points_get(&points, 0);
     network *net = kure_network_load(argv[optind], argv[optind + 1]);
     const struct kure_plan *plan = &((struct kure_network *)net->kure)->plan;

@@ -15,71 +15,56 @@
 #include "kure.h"
 #include "levels.h"
 
-static const double STEP_MIN = 0x1p-100, STEP_MAX = 0x1p100;
-
-void kure_fake_quantize(const float *x, float *y, size_t n, float step, int bits, enum kure_grid grid)
+void kure_fake_quantize(const float *x, float *y, size_t n, struct kure_scale scale,
+                        const struct kure_quantizer *q, const struct kure_noise *noise)
 {
     const struct kure_backend *cpu = kure_cpu();
-    /* a step up to 2^-125 is 0: half of it, a level of midrise, would be subnormal */
-    struct kure_levels levels = kure_levels_of(kure_beyond(step, 0x01000000), bits, grid);
+    struct kure_codec codec = kure_codec_of(scale, q, noise);
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
-    if (!(levels.step > 0)) {
+    if (!(codec.levels.step > 0)) {
         memset(y, 0, n * sizeof *y);
         return;
     }
     KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++)
-        cpu->fake_quantize(x + c * size, y + c * size, kure_chunk_length(n, c), levels);
+    for (size_t c = 0; c < chunks; c++) {
+        struct kure_codec part = kure_codec_from(codec, c * size);
+        cpu->fake_quantize(x + c * size, y + c * size, kure_chunk_length(n, c), &part);
+    }
+}
+
+uint64_t kure_count_nan(const float *x, size_t n)
+{
+    uint64_t counts[KURE_CHUNKS_MAX], count = 0;
+    size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
+    KURE_PARALLEL_FOR(n)
+    for (size_t c = 0; c < chunks; c++) counts[c] = kure_cpu()->count_nan(x + c * size, kure_chunk_length(n, c));
+    for (size_t c = 0; c < chunks; c++) count += counts[c];
+    return count;
 }
 
 /* Adds the sums of x[n] to `out`. A step of 0 is that of zeros. */
-static void add_sums(const float *x, size_t n, float step, const struct kure_quantizer *q,
-                     struct kure_quantization *out)
+static void add_sums(const float *x, size_t n, struct kure_codec codec, struct kure_quantization *out)
 {
     const struct kure_backend *cpu = kure_cpu();
-    struct kure_levels levels = kure_levels_of(step, q->bits, q->grid);
     struct kure_error_sums sums[KURE_CHUNKS_MAX];
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
-    if (step == 0) return;
+    if (codec.levels.step == 0) return;
     KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++)
-        cpu->quantization_sums(x + c * size, kure_chunk_length(n, c), levels, &sums[c]);
+    for (size_t c = 0; c < chunks; c++) {
+        struct kure_codec part = kure_codec_from(codec, c * size);
+        cpu->quantization_sums(x + c * size, kure_chunk_length(n, c), &part, &sums[c]);
+    }
     for (size_t c = 0; c < chunks; c++) {
         out->signal += sums[c].signal;
         out->noise += sums[c].noise;
     }
 }
 
-static enum kure_status check(const struct kure_quantizer *q, struct kure_error *error)
-{
-    if (q->bits != 0 && (q->bits < 2 || q->bits > 16))
-        return kure_fail(error, KURE_ERROR_INPUT, "bits is %d: possible are 0 (float) and 2 to 16",
-                         q->bits);
-    if (!(q->step_ratio > 0) || isinf(q->step_ratio))
-        return kure_fail(error, KURE_ERROR_INPUT, "step_ratio is %g: it must be a positive number",
-                         q->step_ratio);
-    return KURE_OK;
-}
-
-/* step [out]: of x[n], times step_ratio */
-static enum kure_status find_step(const float *x, size_t n, const struct kure_quantizer *q,
-                                  float *step, struct kure_error *error)
-{
-    double d;
-    enum kure_status status = kure_step_size(x, n, q, &d, error);
-    if (status != KURE_OK) return status;
-    d *= q->step_ratio;
-    if (d != 0 && (d < STEP_MIN || d > STEP_MAX))
-        return kure_fail(error, KURE_ERROR_INPUT, "step size %g is outside 2^-100 .. 2^100", d);
-    *step = (float)d;
-    return KURE_OK;
-}
-
 /* x [in, out]: [parts][n], each part with a step of its own. On an error x is
  * as it was. */
-static enum kure_status quantize_parts(float *x, size_t parts, size_t n,
-                                       const struct kure_quantizer *q,
-                                       struct kure_quantization *out, struct kure_error *error)
+static enum kure_status quantize_parts(float *x, size_t parts, size_t n, const struct kure_quantizer *q,
+                                       const struct kure_noise *noise, struct kure_quantization *out,
+                                       struct kure_error *error)
 {
     enum kure_status status = KURE_OK;
     if (q->bits == 0) {
@@ -88,19 +73,20 @@ static enum kure_status quantize_parts(float *x, size_t parts, size_t n,
         out->signal = (double)s.n * (s.m2 + s.mean * s.mean);
         return status;
     }
-    float *steps = malloc((parts ? parts : 1) * sizeof *steps);
-    if (!steps) return kure_fail_memory(error);
+    struct kure_scale *scales = malloc((parts ? parts : 1) * sizeof *scales);
+    if (!scales) return kure_fail_memory(error);
 
     KURE_PARALLEL_FOR(parts * n)
     for (size_t p = 0; p < parts; p++)
-        if (find_step(x + p * n, n, q, &steps[p], NULL) != KURE_OK) steps[p] = NAN;
+        if (kure_scale_find(x + p * n, n, q, &scales[p], NULL) != KURE_OK) scales[p].step = NAN;
     for (size_t p = 0; p < parts && status == KURE_OK; p++)
-        if (isnan(steps[p])) status = find_step(x + p * n, n, q, &steps[p], error);
+        if (isnan(scales[p].step)) status = kure_scale_find(x + p * n, n, q, &scales[p], error);
     for (size_t p = 0; p < parts && status == KURE_OK; p++) {
-        add_sums(x + p * n, n, steps[p], q, out);
-        kure_fake_quantize(x + p * n, x + p * n, n, steps[p], q->bits, q->grid);
+        struct kure_codec codec = kure_codec_from(kure_codec_of(scales[p], q, noise), p * n);
+        add_sums(x + p * n, n, codec, out);
+        kure_fake_quantize(x + p * n, x + p * n, n, scales[p], q, &codec.noise);
     }
-    free(steps);
+    free(scales);
     return status;
 }
 
@@ -113,7 +99,8 @@ static int is_folded(const struct kure_tensor *t, size_t row, float largest)
 }
 
 static enum kure_status quantize_folded(const struct kure_tensor *t, const struct kure_quantizer *q,
-                                        struct kure_quantization *out, struct kure_error *error)
+                                        const struct kure_noise *noise, struct kure_quantization *out,
+                                        struct kure_error *error)
 {
     const struct kure_backend *cpu = kure_cpu();
     size_t k = t->row_length, rows = 0;
@@ -128,7 +115,7 @@ static enum kure_status quantize_folded(const struct kure_tensor *t, const struc
                           kure_fold_factor(t->gamma[c], t->variance[c]));
     int by_row = q->granularity == KURE_GRANULARITY_CHANNEL;
     enum kure_status status =
-        quantize_parts(t->scratch, by_row ? rows : 1, by_row ? k : rows * k, q, out, error);
+        quantize_parts(t->scratch, by_row ? rows : 1, by_row ? k : rows * k, q, noise, out, error);
     if (status != KURE_OK || q->bits == 0) return status;
     for (size_t c = 0, row = 0; c < t->rows; c++)
         if (is_folded(t, c, largest))
@@ -137,16 +124,15 @@ static enum kure_status quantize_folded(const struct kure_tensor *t, const struc
     return KURE_OK;
 }
 
-enum kure_status kure_quantize_tensor(const struct kure_tensor *tensor,
-                                      const struct kure_quantizer *q, int fold,
-                                      struct kure_quantization *out, struct kure_error *error)
+enum kure_status kure_quantize_tensor(const struct kure_tensor *tensor, const struct kure_quantizer *q, int fold,
+                                      const struct kure_noise *noise, struct kure_quantization *out,
+                                      struct kure_error *error)
 {
     int by_row = q->granularity == KURE_GRANULARITY_CHANNEL;
-    enum kure_status status = check(q, error);
+    enum kure_status status = kure_quantizer_check(q, error);
     *out = (struct kure_quantization){0};
     if (status != KURE_OK) return status;
-    if (fold && tensor->gamma) return quantize_folded(tensor, q, out, error);
+    if (fold && tensor->gamma) return quantize_folded(tensor, q, noise, out, error);
     return quantize_parts(tensor->weights, by_row ? tensor->rows : 1,
-                          by_row ? tensor->row_length : tensor->rows * tensor->row_length, q, out,
-                          error);
+                          by_row ? tensor->row_length : tensor->rows * tensor->row_length, q, noise, out, error);
 }

@@ -125,38 +125,137 @@ int kure_kurtosis_apply(const struct kure_tensor *tensor, const struct kure_kurt
                         double max_step);
 
 /* ------------------------------------------------------------------------- */
-/* Quantization of weights (core/quantize.c)                                  */
+/* Quantizers (math/rounding.def, core/policies.def, core/quantizer.c)        */
 
+enum kure_rounding {
+    KURE_ROUNDING_HALF_EVEN, KURE_ROUNDING_HALF_AWAY, KURE_ROUNDING_HALF_UP,
+    KURE_ROUNDING_HALF_DOWN, KURE_ROUNDING_HALF_TO_ZERO, KURE_ROUNDING_FLOOR,
+    KURE_ROUNDING_CEIL, KURE_ROUNDING_TO_ZERO, KURE_ROUNDING_STOCHASTIC,
+    KURE_ROUNDINGS
+};
+enum kure_truncation {
+    KURE_TRUNCATION_MINMAX, KURE_TRUNCATION_EMA, KURE_TRUNCATION_PERCENTILE,
+    KURE_TRUNCATION_MSE, KURE_TRUNCATION_KL, KURE_TRUNCATION_GAUSS,
+    KURE_TRUNCATION_LAPLACE, KURE_TRUNCATION_LP, KURE_TRUNCATION_SIGMA,
+    KURE_TRUNCATION_FIXED, KURE_TRUNCATIONS
+};
 enum kure_grid {
     KURE_GRID_NARROW,  /* codes +-(2^(b-1)-1) */
     KURE_GRID_FULL,    /* codes -2^(b-1) .. 2^(b-1)-1 */
     KURE_GRID_MIDRISE, /* levels +-D/2, +-3D/2 ...: 2^b of them, no zero (the paper's) */
 };
-enum kure_truncation { KURE_TRUNCATION_MINMAX, KURE_TRUNCATION_MSE };
+enum kure_step {
+    KURE_STEP_FREE,
+    KURE_STEP_POWER_OF_TWO, /* the nearest in log2, after step_ratio */
+};
 
 struct kure_quantizer {
     int bits;                          /* 2..16; 0: leave float */
-    enum kure_grid grid;
+    enum kure_rounding rounding;
     enum kure_truncation truncation;
-    enum kure_granularity granularity; /* tensor: one step; channel: one per row */
+    double truncation_value;           /* what kure_policy_text says; 0 where the policy has none */
+    enum kure_step step;
     double step_ratio;                 /* multiplies the step, > 0 */
+    enum kure_granularity granularity; /* tensor: one step; channel: one per row */
+    enum kure_grid grid;
+    int symmetric;                     /* 1: zero point 0. 0: zero point free, on the full grid */
 };
 
-/* Step size D for x[n] before step_ratio. minmax: the smallest step whose grid
- * covers every value (its outermost levels lie at or beyond min and max); mse,
- * 2 to 8 bits: the one of least squared error (exact values below
- * KURE_HISTOGRAM_BINS elements, a histogram of them above). 0 for a tensor of
- * zeros or n = 0. Non-finite values are an error. May allocate. */
-enum { KURE_HISTOGRAM_BINS = 8192 };
-KURE_CHECKED enum kure_status kure_step_size(const float *x, size_t n, const struct kure_quantizer *q,
-                                             double *step, struct kure_error *error);
+/* A sentence if a value is out of range or two do not go together: symmetric=0
+ * with another grid than full (narrow gives up a code for the sake of symmetry,
+ * midrise has no zero for a zero point to stand for), a policy above its bits,
+ * without its value, or with one that it ignores. */
+KURE_CHECKED enum kure_status kure_quantizer_check(const struct kure_quantizer *q, struct kure_error *error);
 
-/* y[i] = D * clamp(round_half_even(x[i] / D)), or for midrise
- * D * (clamp(round_half_even(x[i]/D - 1/2)) + 1/2), each operation in float;
+/* A row of the tables for documentation and for parsing, NULL name past the end.
+ * The index is the value of the enum. */
+struct kure_choice_text {
+    const char *name, *help;
+    const char *value;          /* policies: what truncation_value is, "" where there is none */
+    double value_above, value_to; /* above < truncation_value <= to */
+    int most_bits;
+    const char *source;         /* policies: paper or program, or "" */
+};
+struct kure_choice_text kure_rounding_text(int rounding);
+struct kure_choice_text kure_policy_text(int truncation);
+const char *kure_grid_name(enum kure_grid grid);
+const char *kure_step_name(enum kure_step step);
+const char *kure_granularity_name(enum kure_granularity granularity);
+
+/* ------------------------------------------------------------------------- */
+/* Scales: from values to a step and a zero point (core/scale.c)              */
+
+/* real value = step * (code - zero_point); midrise: step * (code + 1/2).
+ * zero_point is a code of the grid, so 0 is exact; step 0: all values are 0. */
+struct kure_scale {
+    float step;
+    int zero_point;
+};
+
+enum { KURE_HISTOGRAM_BINS = 8192 };
+
+/* The scale of x[n]. symmetric: the smallest step whose outermost levels lie at
+ * or beyond what the policy covers. Not symmetric: step = (max - min)/(2^b - 1)
+ * with 0 inside min..max, zero_point = low - round_half_even(min/step), clamped.
+ * Step 0 for values that are all 0 or n = 0.
+ *
+ * Policies see the values themselves below KURE_HISTOGRAM_BINS of them and a
+ * histogram above; mse, lp and kl assume rounding to the nearest. An error: what
+ * kure_quantizer_check finds, bits = 0, ema (which has no meaning for one
+ * tensor), non-finite values, a step outside 2^-100 .. 2^100, no memory. */
+KURE_CHECKED enum kure_status kure_scale_find(const float *x, size_t n, const struct kure_quantizer *q,
+                                              struct kure_scale *scale, struct kure_error *error);
+
+/* The same from batches of values that come one after another, for any policy
+ * (core/observer.c). Memory does not grow with them: a histogram's bins widen
+ * to twice their width when a value lies outside. The same bits for any number
+ * of threads. */
+struct kure_observer {
+    uint64_t n, batches;          /* since the last reset; n: elements */
+    double mean, m2;              /* m2: (1/n) sum (x - mean)^2 */
+    double deviation;             /* (1/n) sum |x - center| */
+    double center;                /* about the mean of the first batch */
+    uint64_t zeros;
+    float min, max;
+    double ema_min, ema_max;      /* over all batches: ema += 0.1 * (new - ema), the first one sets */
+    uint64_t ema_batches;
+    enum kure_truncation policy;
+    struct kure_histogram *histogram; /* where the policy needs the values, else NULL */
+};
+
+/* Allocates what the policy of q needs; add and scale do not allocate. */
+KURE_CHECKED enum kure_status kure_observer_init(struct kure_observer *o, const struct kure_quantizer *q,
+                                                 struct kure_error *error);
+/* Returns how many of x[n] are not finite; a batch with any is left out whole. */
+uint64_t kure_observer_add(struct kure_observer *o, const float *x, size_t n);
+/* q->truncation must be that of init. Step 0 before the first batch. */
+KURE_CHECKED enum kure_status kure_observer_scale(const struct kure_observer *o, const struct kure_quantizer *q,
+                                                  struct kure_scale *scale, struct kure_error *error);
+void kure_observer_reset(struct kure_observer *o); /* all but the moving averages */
+void kure_observer_free(struct kure_observer *o);
+
+/* ------------------------------------------------------------------------- */
+/* Simulated quantization (core/quantize.c)                                   */
+
+/* What stochastic rounding draws from: element i of a call has random number
+ * first + i of the stream, so cutting a tensor in pieces changes nothing. */
+struct kure_noise {
+    uint64_t seed, stream, first;
+};
+
+/* y[i] = step * (clamp(round(x[i]/step) + zero_point) - zero_point), or for
+ * midrise step * (clamp(round(x[i]/step - 1/2)) + 1/2), each operation in float;
  * x and y may be the same. NaN counts as 0, infinities are clamped, and a step
- * of 0 (or up to 2^-125) gives zeros. EXACT: the same bits on every instruction
- * set. */
-void kure_fake_quantize(const float *x, float *y, size_t n, float step, int bits, enum kure_grid grid);
+ * of 0 (or up to 2^-125) gives zeros. noise: NULL is {0, 0, 0}. EXACT: the same
+ * bits on every instruction set.
+ *
+ * torch.fake_quantize multiplies by 1/step where we divide: the codes differ
+ * where x/step is within an ulp of a tie. */
+void kure_fake_quantize(const float *x, float *y, size_t n, struct kure_scale scale,
+                        const struct kure_quantizer *q, const struct kure_noise *noise);
+
+/* The NaN among x[n]. */
+uint64_t kure_count_nan(const float *x, size_t n);
 
 struct kure_quantization {
     double signal; /* sum of x^2 */
@@ -164,16 +263,68 @@ struct kure_quantization {
 };
 
 /* Replaces a tensor's weights by their quantized values.
- * fold [in]: 1: Q(w*s)/s with s = gamma/sqrt(variance + 1e-5): the grid is that
- *            of the folded tensor; rows with |s| < 2^-40 of the largest stay float.
+ * fold  [in]: 1: Q(w*s)/s with s = gamma/sqrt(variance + 1e-5): the grid is that
+ *             of the folded tensor; rows with |s| < 2^-40 of the largest stay float.
+ * noise [in]: element 0 is the first of what is quantized; NULL is {0, 0, 0}
  * tensor->updates is not used; scratch is needed with fold as above.
  * signal and noise are of what is quantized (the folded tensor with fold = 1).
- * On an error (non-finite weights, a step outside 2^-100 .. 2^100, no memory)
- * the weights are as they were. bits = 0 measures the signal alone. */
+ * On an error (see kure_scale_find) the weights are as they were. bits = 0
+ * measures the signal alone. */
 KURE_CHECKED enum kure_status kure_quantize_tensor(const struct kure_tensor *tensor,
                                                    const struct kure_quantizer *q, int fold,
+                                                   const struct kure_noise *noise,
                                                    struct kure_quantization *out,
                                                    struct kure_error *error);
+
+/* ------------------------------------------------------------------------- */
+/* Backward passes and learned parameters (core/learned.c, core/dorefa.c)     */
+
+/* Straight-through estimator: dx = dy where the code before clamping lies on the
+ * grid, else 0 (torch.fake_quantize's rule); dx = dy for a step of 0. scale, q
+ * and noise as in the forward pass; dx may be dy. EXACT. */
+void kure_ste_backward(const float *x, const float *dy, float *dx, size_t n, struct kure_scale scale,
+                       const struct kure_quantizer *q, const struct kure_noise *noise);
+
+/* LSQ, Esser et al. 2020: a step that is learned; with q->step = power_of_two
+ * its exponent is, as in TQT, Jain et al. 2020, but to the nearest in log2
+ * instead of up. The zero point is not learned. */
+struct kure_learned_step {
+    double value; /* the step, or log2 of it */
+    double least; /* the step stays at or above it: start/1024; unused for an exponent */
+};
+
+/* start = 2 mean|x| / sqrt(Q_p), Q_p the largest code less the zero point; for
+ * values that are all 0, 1/Q_p */
+struct kure_learned_step kure_learned_step_start(const float *x, size_t n, int zero_point,
+                                                 const struct kure_quantizer *q);
+/* The scale in use. Steps are kept within 2^-100 .. 2^100. */
+struct kure_scale kure_learned_step_scale(const struct kure_learned_step *s, int zero_point,
+                                          const struct kure_quantizer *q);
+/* d loss / d value: sum of dy * d Q(x)/d step over x[n], times 1/sqrt(features *
+ * Q_p), and for an exponent times step * ln 2 (straight through its rounding).
+ * features: weights of the row, or features of one image. dx as by
+ * kure_ste_backward. */
+double kure_learned_step_gradient(const float *x, const float *dy, size_t n, size_t features,
+                                  struct kure_scale scale, const struct kure_quantizer *q,
+                                  const struct kure_noise *noise);
+/* value += change, then kept in its limits */
+void kure_learned_step_move(struct kure_learned_step *s, double change, const struct kure_quantizer *q);
+
+/* PACT, Choi et al. 2018: y = clip(x, 0, clip) in steps of clip/(2^bits - 1): the
+ * scale for kure_fake_quantize with symmetric = 0 and the full grid. DoReFa's
+ * activations are those of clip = 1. Backward: dx = dy where 0 <= x < clip, else
+ * 0 (dx may be dy); returns d loss / d clip = sum of dy where x >= clip. */
+struct kure_scale kure_pact_scale(float clip, int bits);
+double kure_pact_backward(const float *x, const float *dy, float *dx, size_t n, float clip);
+
+/* DoReFa-Net, Zhou et al. 2016, weights: y = 2 round((2^bits-1) t)/(2^bits-1) - 1,
+ * t = tanh(x)/(2 max|tanh x|) + 1/2, with q's bits and rounding; x without NaN, y
+ * may be x. All zeros give t = 1/2. Backward goes through tanh and through the
+ * max, whose gradient its weights share equally (as PyTorch's); dx may be dy.
+ * tanh is within 3 ulp; the forward pass is EXACT. */
+void kure_dorefa_quantize(const float *x, float *y, size_t n, const struct kure_quantizer *q,
+                          const struct kure_noise *noise);
+void kure_dorefa_backward(const float *x, const float *dy, float *dx, size_t n);
 
 /* The name of the instruction set in use: "baseline", "avx2" or "avx512".
  * The environment variable KURE_ISA names another one; where the machine lacks

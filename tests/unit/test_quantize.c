@@ -12,14 +12,15 @@ static void numpy(void **state)
     while (golden_case(g)) {
         int bits = (int)golden_value(g, "bits");
         enum kure_grid grid = (enum kure_grid)golden_value(g, "grid");
-        float step = (float)golden_value(g, "step");
+        struct kure_scale scale = {(float)golden_value(g, "step"), 0};
+        const struct kure_quantizer q = {.bits = bits, .grid = grid, .symmetric = 1};
         size_t n;
         float *x = golden_floats(g, "x", &n), *want = golden_floats(g, "y", &n), *y = guard(n);
-        kure_fake_quantize(x, y, n, step, bits, grid);
+        kure_fake_quantize(x, y, n, scale, &q, NULL);
         check_same("fake quantization against NumPy", y, want, n);
-        kure_fake_quantize(x, x, n, step, bits, grid); /* in place */
+        kure_fake_quantize(x, x, n, scale, &q, NULL); /* in place */
         check_same("in place", x, want, n);
-        kure_fake_quantize(y, y, n, step, bits, grid);
+        kure_fake_quantize(y, y, n, scale, &q, NULL);
         check_same("twice", y, want, n);
         guard_free(x);
         guard_free(y);
@@ -33,14 +34,16 @@ static void zero_steps_and_subnormals(void **state)
     (void)state;
     const float zeros[4] = {0};
     float x[4] = {1, -2, 1e-40f, NAN}, y[4];
-    kure_fake_quantize(x, y, 4, 0, 4, KURE_GRID_MIDRISE);
+    const struct kure_quantizer midrise = {.bits = 4, .grid = KURE_GRID_MIDRISE, .symmetric = 1};
+    const struct kure_quantizer narrow = {.bits = 4, .grid = KURE_GRID_NARROW, .symmetric = 1};
+    kure_fake_quantize(x, y, 4, (struct kure_scale){0, 0}, &midrise, NULL);
     check_same("step 0", y, zeros, 4);
-    kure_fake_quantize(x, y, 4, 1e-40f, 4, KURE_GRID_NARROW);
+    kure_fake_quantize(x, y, 4, (struct kure_scale){1e-40f, 0}, &narrow, NULL);
     check_same("subnormal step", y, zeros, 4);
-    kure_fake_quantize(x, y, 4, 2 * FLT_MIN, 4, KURE_GRID_MIDRISE);
+    kure_fake_quantize(x, y, 4, (struct kure_scale){2 * FLT_MIN, 0}, &midrise, NULL);
     check_same("step 2^-125", y, zeros, 4);
     for (int i = 0; i < 4; i++) x[i] = i % 2 ? 1.1e-38f : -1.1e-38f; /* less than FLT_MIN */
-    kure_fake_quantize(x, y, 4, 3 * FLT_MIN, 4, KURE_GRID_NARROW);
+    kure_fake_quantize(x, y, 4, (struct kure_scale){3 * FLT_MIN, 0}, &narrow, NULL);
     check_same("subnormal values", y, zeros, 4);
 }
 
@@ -48,13 +51,13 @@ struct sums {
     double signal, noise;
 };
 
-/* quantizes x[n] the slow way with the step that kure_step_size gives */
+/* quantizes x[n] the slow way with the scale that kure_scale_find gives */
 static struct sums reference(const float *x, float *y, size_t n, const struct kure_quantizer *q)
 {
     struct sums s = {0};
-    double step;
-    assert_int_equal(kure_step_size(x, n, q, &step, NULL), KURE_OK);
-    kure_fake_quantize(x, y, n, (float)(step * q->step_ratio), q->bits, q->grid);
+    struct kure_scale scale;
+    assert_int_equal(kure_scale_find(x, n, q, &scale, NULL), KURE_OK);
+    kure_fake_quantize(x, y, n, scale, q, NULL);
     for (size_t i = 0; i < n; i++) {
         s.signal += (double)x[i] * x[i];
         s.noise += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
@@ -79,8 +82,9 @@ static void tensors_and_channels(void **state)
                 for (int by_row = 0; by_row <= 1; by_row++) {
                     size_t rows = shapes[k][0], length = shapes[k][1], n = rows * length;
                     const struct kure_quantizer q = {
-                        4, (enum kure_grid)grid, (enum kure_truncation)truncation,
-                        by_row ? KURE_GRANULARITY_CHANNEL : KURE_GRANULARITY_TENSOR, 1.1};
+                        .bits = 4, .grid = (enum kure_grid)grid, .symmetric = 1, .step_ratio = 1.1,
+                        .truncation = truncation ? KURE_TRUNCATION_MSE : KURE_TRUNCATION_MINMAX,
+                        .granularity = by_row ? KURE_GRANULARITY_CHANNEL : KURE_GRANULARITY_TENSOR};
                     float *w = guard(n), *want = guard(n);
                     struct kure_tensor t = {.weights = w, .rows = rows, .row_length = length};
                     struct kure_quantization out;
@@ -92,7 +96,7 @@ static void tensors_and_channels(void **state)
                         sums.signal += part.signal;
                         sums.noise += part.noise;
                     }
-                    assert_int_equal(kure_quantize_tensor(&t, &q, 0, &out, NULL), KURE_OK);
+                    assert_int_equal(kure_quantize_tensor(&t, &q, 0, NULL, &out, NULL), KURE_OK);
                     check_same("quantized tensor", w, want, n);
                     check_sums(&out, sums);
                     guard_free(w);
@@ -115,8 +119,8 @@ static void folded(void **state)
     for (int by_row = 0; by_row <= 1; by_row++)
         for (int grid = 0; grid <= 2; grid++) {
             const struct kure_quantizer q = {
-                4, (enum kure_grid)grid, KURE_TRUNCATION_MINMAX,
-                by_row ? KURE_GRANULARITY_CHANNEL : KURE_GRANULARITY_TENSOR, 1};
+                .bits = 4, .grid = (enum kure_grid)grid, .symmetric = 1, .step_ratio = 1,
+                .granularity = by_row ? KURE_GRANULARITY_CHANNEL : KURE_GRANULARITY_TENSOR};
             struct kure_tensor t = {.weights = x, .rows = ROWS, .row_length = LENGTH, .gamma = gamma,
                                     .variance = variance, .scratch = scratch};
             struct kure_quantization out;
@@ -135,7 +139,7 @@ static void folded(void **state)
                 sums.noise += part.noise;
             }
             memcpy(x, w, sizeof w);
-            assert_int_equal(kure_quantize_tensor(&t, &q, 1, &out, NULL), KURE_OK);
+            assert_int_equal(kure_quantize_tensor(&t, &q, 1, NULL, &out, NULL), KURE_OK);
             check_sums(&out, sums);
             rows = 0;
             for (int c = 0; c < ROWS; c++) {
@@ -157,15 +161,15 @@ static void without_batch_norm_fold_is_nothing(void **state)
 {
     (void)state;
     struct random r = random_start(__func__);
-    const struct kure_quantizer q = {3, KURE_GRID_FULL, KURE_TRUNCATION_MSE, KURE_GRANULARITY_TENSOR, 1};
+    const struct kure_quantizer q = {.bits = 3, .grid = KURE_GRID_FULL, .truncation = KURE_TRUNCATION_MSE, .symmetric = 1, .step_ratio = 1};
     float a[50], b[50];
     struct kure_tensor t = {.weights = a, .rows = 5, .row_length = 10};
     struct kure_quantization out;
     fill(&r, a, 50, NORMAL, 0, 1);
     memcpy(b, a, sizeof a);
-    assert_int_equal(kure_quantize_tensor(&t, &q, 1, &out, NULL), KURE_OK);
+    assert_int_equal(kure_quantize_tensor(&t, &q, 1, NULL, &out, NULL), KURE_OK);
     t.weights = b;
-    assert_int_equal(kure_quantize_tensor(&t, &q, 0, &out, NULL), KURE_OK);
+    assert_int_equal(kure_quantize_tensor(&t, &q, 0, NULL, &out, NULL), KURE_OK);
     check_same("fold without batch norm", a, b, 50);
 }
 
@@ -175,9 +179,9 @@ static void float_weights(void **state)
     (void)state;
     float w[6] = {1, 2, 3, -4, 0, 0.5f};
     struct kure_tensor t = {.weights = w, .rows = 2, .row_length = 3};
-    const struct kure_quantizer q = {.bits = 0, .step_ratio = 1};
+    const struct kure_quantizer q = {.bits = 0, .step_ratio = 1, .symmetric = 1};
     struct kure_quantization out;
-    assert_int_equal(kure_quantize_tensor(&t, &q, 0, &out, NULL), KURE_OK);
+    assert_int_equal(kure_quantize_tensor(&t, &q, 0, NULL, &out, NULL), KURE_OK);
     check_near("signal of float weights", out.signal, 30.25, 1e-13);
     assert_true(out.noise == 0 && w[3] == -4);
 }
@@ -186,8 +190,7 @@ static void float_weights(void **state)
 static void errors(void **state)
 {
     (void)state;
-    const struct kure_quantizer good = {4, KURE_GRID_NARROW, KURE_TRUNCATION_MINMAX,
-                                        KURE_GRANULARITY_CHANNEL, 1};
+    const struct kure_quantizer good = {.bits = 4, .granularity = KURE_GRANULARITY_CHANNEL, .symmetric = 1, .step_ratio = 1};
     struct {
         struct kure_quantizer q;
         float last;       /* weight */
@@ -208,9 +211,9 @@ static void errors(void **state)
         struct kure_tensor t = {.weights = w, .rows = 2, .row_length = 2};
         struct kure_quantization out;
         struct kure_error error = {""};
-        assert_int_equal(kure_quantize_tensor(&t, &cases[i].q, 0, &out, &error), KURE_ERROR_INPUT);
+        assert_int_equal(kure_quantize_tensor(&t, &cases[i].q, 0, NULL, &out, &error), KURE_ERROR_INPUT);
         if (!strstr(error.text, cases[i].text)) fail_msg("case %zu: \"%s\"", i, error.text);
-        assert_int_equal(kure_quantize_tensor(&t, &cases[i].q, 0, &out, NULL), KURE_ERROR_INPUT);
+        assert_int_equal(kure_quantize_tensor(&t, &cases[i].q, 0, NULL, &out, NULL), KURE_ERROR_INPUT);
         assert_true(w[0] == 0.3f && w[1] == 0.2f);
     }
 }

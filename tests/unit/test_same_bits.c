@@ -49,6 +49,59 @@ static void make(struct random *r, enum kind kind, float *w)
         }
 }
 
+/* Every policy, with roundings, grids and kinds of steps in turn; forward and backward. */
+static uint64_t hash_quantizers(uint64_t h, const struct kure_tensor *t, const float *dy)
+{
+    static const double values[KURE_TRUNCATIONS] = {[KURE_TRUNCATION_PERCENTILE] = 99, [KURE_TRUNCATION_LP] = 3,
+                                                    [KURE_TRUNCATION_SIGMA] = 3, [KURE_TRUNCATION_FIXED] = 0.1};
+    const struct kure_noise noise = {1, 2, 3};
+    float *x = guard(N), *y = guard(N);
+    for (int i = 0; i < KURE_TRUNCATIONS; i++) {
+        struct kure_quantizer q = {.bits = 4, .rounding = (enum kure_rounding)((i + 4) % KURE_ROUNDINGS),
+                                   .truncation = (enum kure_truncation)i, .truncation_value = values[i], .step = i % 3 == 0,
+                                   .step_ratio = 0.9, .granularity = i % 4 == 1 ? KURE_GRANULARITY_CHANNEL : KURE_GRANULARITY_TENSOR,
+                                   .symmetric = i % 2, .grid = i % 2 ? (enum kure_grid)(i % 3) : KURE_GRID_FULL};
+        struct kure_tensor copy = *t;
+        struct kure_quantization out = {0, 0};
+        struct kure_observer o;
+        struct kure_scale scale;
+        memcpy(x, t->weights, N * sizeof *x);
+        copy.weights = x;
+        int status = kure_quantize_tensor(&copy, &q, i / 2 % 2, &noise, &out, NULL);
+        h = hash(h, &status, sizeof status);
+        if (status == KURE_OK) h = hash(h, &out, sizeof out);
+        h = hash(h, x, N * sizeof *x);
+        assert_int_equal(kure_observer_init(&o, &q, NULL), KURE_OK);
+        for (int batch = 0; batch < 3; batch++) kure_observer_add(&o, t->weights + batch, N - 2);
+        status = kure_observer_scale(&o, &q, &scale, NULL);
+        kure_observer_free(&o);
+        h = hash(h, &status, sizeof status);
+        if (status != KURE_OK) continue;
+        h = hash(h, &scale, sizeof scale);
+        kure_fake_quantize(t->weights, y, N, scale, &q, &noise);
+        h = hash(h, y, N * sizeof *y);
+        kure_ste_backward(t->weights, dy, y, N, scale, &q, &noise);
+        h = hash(h, y, N * sizeof *y);
+        double gradient = kure_learned_step_gradient(t->weights, dy, N, N, scale, &q, &noise);
+        h = hash(h, &gradient, sizeof gradient);
+        struct kure_learned_step learned = kure_learned_step_start(t->weights, N, scale.zero_point, &q);
+        h = hash(h, &learned, sizeof learned);
+        kure_dorefa_quantize(t->weights, y, N, &q, &noise);
+        h = hash(h, y, N * sizeof *y);
+        kure_dorefa_backward(t->weights, dy, y, N);
+        h = hash(h, y, N * sizeof *y);
+        gradient = kure_pact_backward(t->weights, dy, y, N, 0.02f);
+        h = hash(h, y, N * sizeof *y);
+        h = hash(h, &gradient, sizeof gradient);
+    }
+    const struct kure_quantizer midrise = {.bits = 8, .grid = KURE_GRID_MIDRISE, .symmetric = 1};
+    kure_fake_quantize(t->weights, y, N, (struct kure_scale){2.5f * FLT_MIN, 0}, &midrise, NULL);
+    h = hash(h, y, N * sizeof *y);
+    guard_free(x);
+    guard_free(y);
+    return h;
+}
+
 /* Everything that the core computes, of one tensor; flush: with FTZ and DAZ,
  * which the inputs are drawn without. */
 static uint64_t run(const struct random *start, enum kind kind, int threads, int flush)
@@ -89,17 +142,7 @@ static uint64_t run(const struct random *start, enum kind kind, int threads, int
                 h = hash(h, u, N * sizeof *u);
                 h = hash(h, gamma_updates, ROWS * sizeof *gamma_updates);
             }
-    for (int fold = 0; fold <= 1; fold++)
-        for (int i = 0; i < 6; i++) {
-            const struct kure_quantizer q = {4, (enum kure_grid)(i % 3), (enum kure_truncation)(i / 3),
-                                             i % 2 ? KURE_GRANULARITY_CHANNEL : KURE_GRANULARITY_TENSOR, 0.9};
-            struct kure_quantization out;
-            int status = kure_quantize_tensor(&t, &q, fold, &out, NULL);
-            h = hash(h, &status, sizeof status);
-            if (status == KURE_OK) h = hash(h, &out, sizeof out);
-            h = hash(h, w, N * sizeof *w);
-        }
-    kure_fake_quantize(w, u, N, 2.5f * FLT_MIN, 8, KURE_GRID_MIDRISE);
+    h = hash_quantizers(h, &t, updates);
     h = hash(h, u, N * sizeof *u);
     set_flush_to_zero(0);
     guard_free(updates);

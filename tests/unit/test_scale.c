@@ -1,7 +1,16 @@
-/* test_step_size.c: kure_step_size. */
+/* test_scale.c: kure_scale_find with minmax and mse; kinds of steps, zero points. */
 #include "check.h"
 
 #include <math.h>
+#include <string.h>
+
+static double step_of(const float *x, size_t n, const struct kure_quantizer *q)
+{
+    struct kure_scale scale = {1, 1};
+    assert_int_equal(kure_scale_find(x, n, q, &scale, NULL), KURE_OK);
+    assert_int_equal(scale.zero_point, 0);
+    return scale.step;
+}
 
 static void limits(int bits, int grid, double *low, double *high, double *offset)
 {
@@ -46,13 +55,13 @@ static void brute_force(void **state)
             n = count;
         }
         for (; results; results -= 5, row += 5) { /* bits, grid, covering, best, its error */
-            struct kure_quantizer q = {.bits = (int)row[0], .grid = (enum kure_grid)row[1], .step_ratio = 1};
+            struct kure_quantizer q = {.bits = (int)row[0], .grid = (enum kure_grid)row[1], .step_ratio = 1, .symmetric = 1};
             double step, error;
             q.truncation = KURE_TRUNCATION_MINMAX;
-            assert_int_equal(kure_step_size(x, n, &q, &step, NULL), KURE_OK);
-            check_near("covering step", step, row[2], 1e-12 * row[2]);
+            step = step_of(x, n, &q);
+            check_near("covering step", step, row[2], 1e-7 * row[2]);
             q.truncation = KURE_TRUNCATION_MSE;
-            assert_int_equal(kure_step_size(x, n, &q, &step, NULL), KURE_OK);
+            step = step_of(x, n, &q);
             error = error_of(x, n, step, q.bits, (int)q.grid);
             double more = error > row[4] ? error - row[4] : 0;
             int histogram = n >= KURE_HISTOGRAM_BINS;
@@ -105,13 +114,13 @@ static void theory(void **state)
     for (size_t i = 0; i < N; i++) uniform[i] = (float)(sqrt(12) * (((double)i + 0.5) / N - 0.5));
     for (size_t i = 0; i < COUNT(table); i++) {
         const struct kure_quantizer q = {.bits = table[i].bits, .grid = (enum kure_grid)table[i].grid,
-                                         .truncation = KURE_TRUNCATION_MSE, .step_ratio = 1};
+                                         .truncation = KURE_TRUNCATION_MSE, .step_ratio = 1, .symmetric = 1};
         double step;
-        assert_int_equal(kure_step_size(normal, N, &q, &step, NULL), KURE_OK);
+        step = step_of(normal, N, &q);
         double error = error_of(normal, N, step, q.bits, table[i].grid) / N;
         check_near("step for normal values, share", step / table[i].normal_step, 1, 0.01);
         check_near("its error, share", error / table[i].normal_error, 1, 0.005);
-        assert_int_equal(kure_step_size(uniform, N, &q, &step, NULL), KURE_OK);
+        step = step_of(uniform, N, &q);
         error = error_of(uniform, N, step, q.bits, table[i].grid) / N;
         check_near("step for uniform values, share", step / table[i].uniform_step, 1, 0.01);
         check_near("its error, share", error / table[i].uniform_error, 1, 0.005);
@@ -130,7 +139,7 @@ static void minmax_covers(void **state)
     for (int bits = 2; bits <= 16; bits++)
         for (int grid = 0; grid <= 2; grid++)
             for (int kind = 0; kind < 3; kind++) {
-                const struct kure_quantizer q = {.bits = bits, .grid = (enum kure_grid)grid, .step_ratio = 1};
+                const struct kure_quantizer q = {.bits = bits, .grid = (enum kure_grid)grid, .step_ratio = 1, .symmetric = 1};
                 double step, low, high, offset, min = 0, max = 0;
                 fill(&r, x, 100, LAPLACE, kind - 1, 0.3);
                 limits(bits, grid, &low, &high, &offset);
@@ -138,10 +147,10 @@ static void minmax_covers(void **state)
                     min = fmin(min, x[i]);
                     max = fmax(max, x[i]);
                 }
-                assert_int_equal(kure_step_size(x, 100, &q, &step, NULL), KURE_OK);
+                step = step_of(x, 100, &q);
                 double room = fmin(step * (high + offset) - max, min - step * (low + offset));
                 check_near("minmax: room beyond the values, share of the step", room / step, 0,
-                           1e-11 * high + 1e-11);
+                           1e-7 * high + 1e-7);
             }
 }
 
@@ -153,12 +162,12 @@ static void scales(void **state)
     float x[500], y[500];
     fill(&r, x, 500, NORMAL, 0, 1);
     for (int e = -90; e <= 90; e += 20) {
-        const struct kure_quantizer q = {.bits = 4, .truncation = KURE_TRUNCATION_MSE, .step_ratio = 1};
+        const struct kure_quantizer q = {.bits = 4, .truncation = KURE_TRUNCATION_MSE, .step_ratio = 1, .symmetric = 1};
         double one, scaled;
         for (int i = 0; i < 500; i++) y[i] = ldexpf(x[i], e);
-        assert_int_equal(kure_step_size(x, 500, &q, &one, NULL), KURE_OK);
-        assert_int_equal(kure_step_size(y, 500, &q, &scaled, NULL), KURE_OK);
-        check_near("step at another scale, share", scaled / ldexp(one, e), 1, 1e-9);
+        one = step_of(x, 500, &q);
+        scaled = step_of(y, 500, &q);
+        check_near("step at another scale, share", scaled / ldexp(one, e), 1, 1e-6);
     }
 }
 
@@ -171,11 +180,11 @@ static void outliers(void **state)
     float *x = guard(N);
     for (int bits = 2; bits <= 8; bits += 2)
         for (double size = 10; size <= 1e5; size *= 10) {
-            const struct kure_quantizer q = {.bits = bits, .truncation = KURE_TRUNCATION_MSE, .step_ratio = 1};
+            const struct kure_quantizer q = {.bits = bits, .truncation = KURE_TRUNCATION_MSE, .step_ratio = 1, .symmetric = 1};
             double step, least = INFINITY;
             fill(&r, x, N, NORMAL, 0, 1);
             x[123] = (float)size;
-            assert_int_equal(kure_step_size(x, N, &q, &step, NULL), KURE_OK);
+            step = step_of(x, N, &q);
             for (double trial = size / ((1 << (bits - 1)) - 1) * 1.05; trial > 1e-3; trial *= 0.97)
                 least = fmin(least, error_of(x, N, trial, bits, KURE_GRID_NARROW));
             double error = error_of(x, N, step, bits, KURE_GRID_NARROW);
@@ -188,23 +197,124 @@ static void nothing(void **state)
 {
     (void)state;
     float zeros[20] = {0}, subnormal[3] = {1e-40f, -1e-41f, 0};
-    for (int truncation = 0; truncation <= 1; truncation++) {
-        const struct kure_quantizer q = {.bits = 4, .truncation = (enum kure_truncation)truncation, .step_ratio = 1};
+    for (int mse = 0; mse <= 1; mse++) {
+        const struct kure_quantizer q = {.bits = 4, .truncation = mse ? KURE_TRUNCATION_MSE : KURE_TRUNCATION_MINMAX,
+                                         .step_ratio = 1, .symmetric = 1};
         double step = 1;
-        assert_int_equal(kure_step_size(zeros, 20, &q, &step, NULL), KURE_OK);
+        step = step_of(zeros, 20, &q);
         assert_true(step == 0);
-        assert_int_equal(kure_step_size(NULL, 0, &q, &step, NULL), KURE_OK);
+        step = step_of(NULL, 0, &q);
         assert_true(step == 0);
-        assert_int_equal(kure_step_size(subnormal, 3, &q, &step, NULL), KURE_OK);
+        step = step_of(subnormal, 3, &q);
         assert_true(step == 0);
+    }
+}
+
+/* The nearest in log2, after the ratio. */
+static void powers_of_two(void **state)
+{
+    (void)state;
+    struct random r = random_start(__func__);
+    for (int i = 0; i < 2000; i++) {
+        float x = (float)ldexp(0.5 + random_uniform(&r), (int)(random_uniform(&r) * 60) - 30);
+        struct kure_quantizer q = {.bits = 2 + i % 7, .step_ratio = 0.7 + 0.01 * (i % 60), .symmetric = i % 2,
+                                   .grid = i % 2 ? KURE_GRID_NARROW : KURE_GRID_FULL};
+        struct kure_scale free, scale;
+        assert_int_equal(kure_scale_find(&x, 1, &q, &free, NULL), KURE_OK);
+        q.step = KURE_STEP_POWER_OF_TWO;
+        assert_int_equal(kure_scale_find(&x, 1, &q, &scale, NULL), KURE_OK);
+        double away = log2(scale.step) - log2(free.step);
+        assert_true(log2(scale.step) == rint(log2(scale.step)));
+        check_near("power of two, distance in log2", away, 0, 0.5 + 1e-6);
+    }
+}
+
+/* A free zero point: 0 and, but for half a step, both ends are on the grid. */
+static void asymmetric(void **state)
+{
+    (void)state;
+    struct random r = random_start(__func__);
+    float x[64], y[64];
+    for (int bits = 2; bits <= 16; bits++)
+        for (int shift = -4; shift <= 4; shift++) {
+            const struct kure_quantizer q = {.bits = bits, .grid = KURE_GRID_FULL, .step_ratio = 1};
+            const int low = -(1 << (bits - 1)), high = -low - 1;
+            struct kure_scale s;
+            float min = 0, max = 0;
+            fill(&r, x, 64, UNIFORM, shift, 1);
+            x[7] = 0;
+            x[8] = NAN;
+            for (int i = 0; i < 64; i++) {
+                if (isnan(x[i])) continue;
+                min = fminf(min, x[i]);
+                max = fmaxf(max, x[i]);
+            }
+            float nan_free[64];
+            memcpy(nan_free, x, sizeof x);
+            nan_free[8] = 0;
+            assert_int_equal(kure_scale_find(nan_free, 64, &q, &s, NULL), KURE_OK);
+            check_near("asymmetric step, share", s.step / (((double)max - min) / (high - low)), 1, 1e-7);
+            assert_true(s.zero_point >= low && s.zero_point <= high);
+            assert_int_equal(s.zero_point, low - (int)rint(min / s.step));
+            kure_fake_quantize(x, y, 64, s, &q, NULL);
+            assert_true(y[7] == 0 && y[8] == 0);
+            assert_int_equal(kure_count_nan(x, 64), 1);
+            for (int i = 0; i < 64; i++) {
+                int code = (int)rint(nan_free[i] / s.step) + s.zero_point; /* rounding first, z afterwards */
+                code = code < low ? low : code > high ? high : code;
+                if (y[i] != s.step * (float)(code - s.zero_point)) fail_msg("bits %d, x %a: %a", bits, x[i], y[i]);
+                check_near("asymmetric error, steps", (y[i] - nan_free[i]) / s.step, 0, 1.0 + 1e-3);
+            }
+        }
+}
+
+/* kure_quantizer_check: each mistake by its name. */
+static void refused(void **state)
+{
+    (void)state;
+    const struct kure_quantizer good = {.bits = 4, .step_ratio = 1, .symmetric = 1};
+    struct {
+        struct kure_quantizer q;
+        const char *text;
+    } cases[] = {
+        {good, "bits"}, {good, "bits"}, {good, "step_ratio"}, {good, "narrow"}, {good, "midrise"}, {good, "needs a truncation_value"},
+        {good, "takes none"}, {good, "percentile"}, {good, "percentile"}, {good, "from 1 to 10"}, {good, "kl"}, {good, "ema"},
+        {good, "above 0"}, {good, "one of its list"},
+    };
+    cases[0].q.bits = 17;
+    cases[1].q.bits = 0;
+    cases[2].q.step_ratio = -1;
+    cases[3].q.symmetric = 0;
+    cases[4].q.symmetric = 0;
+    cases[4].q.grid = KURE_GRID_MIDRISE;
+    cases[5].q.truncation = KURE_TRUNCATION_LP;
+    cases[6].q.truncation_value = 3;
+    cases[7].q.truncation = cases[8].q.truncation = KURE_TRUNCATION_PERCENTILE;
+    cases[7].q.truncation_value = 50;
+    cases[8].q.truncation_value = 100.1;
+    cases[9].q.truncation = KURE_TRUNCATION_LP;
+    cases[9].q.truncation_value = 0.9;
+    cases[10].q.truncation = KURE_TRUNCATION_KL;
+    cases[10].q.bits = 9;
+    cases[11].q.truncation = KURE_TRUNCATION_EMA;
+    cases[12].q.truncation = KURE_TRUNCATION_SIGMA;
+    cases[12].q.truncation_value = -2;
+    cases[13].q.rounding = KURE_ROUNDINGS;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct kure_scale scale;
+        struct kure_error error = {""};
+        const float x[2] = {1, -1};
+        assert_int_equal(kure_scale_find(x, 2, &cases[i].q, &scale, &error), KURE_ERROR_INPUT);
+        if (!strstr(error.text, cases[i].text)) fail_msg("case %zu: \"%s\"", i, error.text);
     }
 }
 
 int main(void)
 {
-    const struct CMUnitTest step_size[] = {
-        cmocka_unit_test(brute_force), cmocka_unit_test(theory),  cmocka_unit_test(minmax_covers),
-        cmocka_unit_test(scales),      cmocka_unit_test(outliers), cmocka_unit_test(nothing),
+    const struct CMUnitTest scale[] = {
+        cmocka_unit_test(brute_force),   cmocka_unit_test(theory),     cmocka_unit_test(minmax_covers),
+        cmocka_unit_test(scales),        cmocka_unit_test(outliers),   cmocka_unit_test(nothing),
+        cmocka_unit_test(powers_of_two), cmocka_unit_test(asymmetric), cmocka_unit_test(refused),
     };
-    return check_main(step_size);
+    return check_main(scale);
 }

@@ -1,0 +1,119 @@
+/*
+ * observer.c: the statistics that policies need, from one batch after another.
+ *
+ * Tested by tests/unit/test_observer.c.
+ */
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "chunks.h"
+#include "error.h"
+#include "histogram.h"
+#include "policy.h"
+
+static const double MOMENTUM = 0.1; /* PyTorch's MovingAverageMinMaxObserver */
+
+enum kure_status kure_observer_init(struct kure_observer *o, const struct kure_quantizer *q, struct kure_error *error)
+{
+    enum kure_status status = kure_quantizer_check(q, error);
+    *o = (struct kure_observer){.policy = q->truncation};
+    if (status != KURE_OK || kure_policy_needs(q->truncation) != KURE_NEEDS_VALUES) return status;
+    o->histogram = calloc(1, sizeof *o->histogram);
+    return o->histogram ? KURE_OK : kure_fail_memory(error);
+}
+
+void kure_observer_free(struct kure_observer *o)
+{
+    free(o->histogram);
+    o->histogram = NULL;
+}
+
+void kure_observer_reset(struct kure_observer *o)
+{
+    struct kure_observer kept = *o;
+    *o = (struct kure_observer){.ema_min = kept.ema_min, .ema_max = kept.ema_max, .ema_batches = kept.ema_batches,
+                                .policy = kept.policy, .histogram = kept.histogram};
+    if (o->histogram) memset(o->histogram, 0, sizeof *o->histogram);
+}
+
+/* min and max of x[n], n > 0; 0: some are not finite */
+static int batch_range(const float *x, size_t n, float *min, float *max)
+{
+    struct kure_range_keys keys[KURE_CHUNKS_MAX];
+    size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
+    KURE_PARALLEL_FOR(n)
+    for (size_t c = 0; c < chunks; c++) kure_cpu()->range(x + c * size, kure_chunk_length(n, c), &keys[c]);
+    for (size_t c = 1; c < chunks; c++) {
+        if (keys[c].min < keys[0].min) keys[0].min = keys[c].min;
+        if (keys[c].max > keys[0].max) keys[0].max = keys[c].max;
+    }
+    *min = kure_flush(kure_unorder(keys[0].min));
+    *max = kure_flush(kure_unorder(keys[0].max));
+    return kure_is_finite(*min) && kure_is_finite(*max);
+}
+
+/* Chan et al.: moments of two sets together */
+static void add_moments(struct kure_observer *o, const float *x, size_t n)
+{
+    struct kure_spread_sums sums[KURE_CHUNKS_MAX], all = {0};
+    size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n), first = kure_chunk_length(n, 0);
+    if (o->batches == 0) o->center = kure_flush_result((float)(kure_cpu()->sum(x, first) / (double)first));
+    KURE_PARALLEL_FOR(n)
+    for (size_t c = 0; c < chunks; c++)
+        kure_cpu()->spread_sums(x + c * size, kure_chunk_length(n, c), (float)o->center, &sums[c]);
+    for (size_t c = 0; c < chunks; c++) {
+        all.s1 += sums[c].s1;
+        all.s2 += sums[c].s2;
+        all.deviation += sums[c].deviation;
+        all.zeros += sums[c].zeros;
+    }
+    double old = (double)o->n, more = (double)n, total = old + more;
+    double mean = o->center + all.s1 / more, m2 = all.s2 / more - (all.s1 / more) * (all.s1 / more);
+    double d = mean - o->mean;
+    o->m2 = (old * o->m2 + more * m2) / total + d * d * (old / total) * (more / total);
+    o->mean += d * (more / total);
+    o->deviation = (old * o->deviation + all.deviation) / total;
+    o->zeros += all.zeros;
+}
+
+uint64_t kure_observer_add(struct kure_observer *o, const float *x, size_t n)
+{
+    float min, max;
+    if (n == 0) return 0;
+    if (!batch_range(x, n, &min, &max)) {
+        uint64_t count = 0;
+        for (size_t i = 0; i < n; i++) count += !kure_is_finite(x[i]);
+        return count;
+    }
+    if (kure_policy_needs(o->policy) == KURE_NEEDS_MOMENTS) add_moments(o, x, n);
+    if (o->histogram) kure_histogram_add(o->histogram, x, n, fmax(max, -min));
+    o->min = o->batches && o->min < min ? o->min : min;
+    o->max = o->batches && o->max > max ? o->max : max;
+    o->ema_min = o->ema_batches ? o->ema_min + MOMENTUM * (min - o->ema_min) : min;
+    o->ema_max = o->ema_batches ? o->ema_max + MOMENTUM * (max - o->ema_max) : max;
+    o->n += n;
+    o->batches++;
+    o->ema_batches++;
+    return 0;
+}
+
+enum kure_status kure_observer_scale(const struct kure_observer *o, const struct kure_quantizer *q,
+                                     struct kure_scale *scale, struct kure_error *error)
+{
+    enum kure_status status = kure_quantizer_check(q, error);
+    *scale = (struct kure_scale){0, 0};
+    if (status != KURE_OK) return status;
+    if (q->bits == 0) return kure_fail(error, KURE_ERROR_INPUT, "bits is 0: a step size needs 2 to 16");
+    assert(q->truncation == o->policy);
+    struct kure_summary s = {.n = o->n, .min = o->min, .max = o->max, .ema_min = o->ema_min, .ema_max = o->ema_max,
+                             .mean = o->mean, .m2 = o->m2, .deviation = o->deviation, .zeros = o->zeros};
+    if (o->policy == KURE_TRUNCATION_EMA && o->ema_batches) { /* the averages outlive a reset */
+        s.n = 1;
+        s.min = o->ema_min;
+        s.max = o->ema_max;
+    }
+    if (o->histogram) s.points = kure_histogram_points(o->histogram);
+    return kure_summary_scale(&s, q, scale, error);
+}
