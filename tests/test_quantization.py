@@ -13,7 +13,7 @@ LAYERS = (networks.conv(8, batch_normalize=0) + networks.section("maxpool", size
           + networks.conv(8, batch_normalize=0, groups=2, activation="relu")
           + networks.section("shortcut", activation="linear", **{"from": -2})
           + networks.conv(6, size=1, batch_normalize=0, activation="linear")
-          + networks.section("route", layers="-1,-3")
+          + networks.section("route", layers="-1,-2")
           + networks.section("connected", output=3, activation="linear") + networks.section("softmax", groups=1))
 WEIGHTED = (0, 2, 4, 6)
 MAKES = (0, 2, 3, 4, 5, 6)

@@ -10,6 +10,10 @@
 
 char *get_layer_string(LAYER_TYPE type); /* src/network.h */
 
+/* src/activations.h */
+void activate_array(float *x, const int n, const ACTIVATION a);
+void gradient_array(const float *x, const int n, const ACTIVATION a, float *delta);
+
 /* src/parser.c */
 struct host_section {
     char *type; /* with brackets */

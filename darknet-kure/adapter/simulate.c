@@ -27,6 +27,7 @@ struct simulated_layer {
     void (*backward)(layer, network);
     struct kure_weight_quantizer weights;          /* q.bits = 0: float */
     struct kure_activation_quantizer before, after;
+    ACTIVATION activation; /* LINEAR for kinds of layers that have none: Darknet leaves 0, a logistic, there */
     float *raw;      /* [raw_size] the output before the quantizers */
     size_t raw_size;
 };
@@ -176,11 +177,11 @@ static void forward_simulated(layer l, network net)
     if (s->before.q.bits) {
         pass_quantizer(k, &s->before, &l, i, USE_BEFORE, net.train, x, l.output);
         x = l.output;
-    } else if (l.activation != LINEAR) {
+    } else if (s->activation != LINEAR) {
         memcpy(l.output, x, (size_t)l.outputs * (size_t)l.batch * sizeof(float));
         x = l.output;
     }
-    activate_array(l.output, l.outputs * l.batch, x == l.output ? l.activation : LINEAR);
+    activate_array(l.output, l.outputs * l.batch, x == l.output ? s->activation : LINEAR);
     pass_quantizer(k, &s->after, &l, i, USE_AFTER, net.train, x, l.output);
 }
 
@@ -192,15 +193,15 @@ static void backward_outputs(struct kure_network *k, struct simulated_layer *s, 
     int n = l->outputs * l->batch;
     const float *x = s->raw;
     struct kure_noise before = noise_of(k, all->update, i, USE_BEFORE), after = noise_of(k, all->update, i, USE_AFTER);
-    if (l->activation != LINEAR) {
+    if (s->activation != LINEAR) {
         ensure_room(&all->activated, &all->activated_size, (size_t)n);
         if (s->before.q.bits) kure_activation_quantize(&s->before, l, x, all->activated, &before);
         else memcpy(all->activated, x, (size_t)n * sizeof(float));
-        activate_array(all->activated, n, l->activation);
+        activate_array(all->activated, n, s->activation);
         x = all->activated;
     }
     kure_activation_mask(&s->after, l, x, l->delta, &after);
-    gradient_array(x, n, l->activation, l->delta);
+    gradient_array(x, n, s->activation, l->delta);
     if (s->before.q.bits) kure_activation_mask(&s->before, l, s->raw, l->delta, &before);
 }
 
@@ -213,7 +214,7 @@ static void backward_simulated(layer l, network net)
     if (i == 0 && k->plan.input_bits && is_on(k)) net.input = k->simulation->input;
     if (has_outputs(s)) {
         if (is_on(k)) backward_outputs(k, s, &l, i);
-        else gradient_array(l.output, l.outputs * l.batch, l.activation, l.delta);
+        else gradient_array(l.output, l.outputs * l.batch, s->activation, l.delta);
         own.output = s->raw;
         own.activation = LINEAR;
     }
@@ -252,6 +253,7 @@ static void attach_layer(struct kure_network *k, int i)
     if (status != KURE_OK) kure_stop(&error);
     s->forward = l->forward;
     s->backward = l->backward;
+    s->activation = l->type == CONVOLUTIONAL || l->type == CONNECTED || l->type == SHORTCUT ? l->activation : LINEAR;
     l->kure = k;
     l->forward = forward_simulated;
     if (l->backward) l->backward = backward_simulated;
