@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "command.h"
-#include "options.h"
+#include "quantizer_keys.h"
 
 static const char help[] =
     "usage: darknet kure keys [options]\n\n"
@@ -28,6 +28,52 @@ static void values_text(const struct kure_key_text *k, char *out, size_t size)
     else snprintf(out, size, "layer numbers");
 }
 
+static void quantizer_values(const struct kure_key *k, char *out, size_t size)
+{
+    static const char *const kinds[] = {[REAL] = "number", [INTEGER] = "integer", [CHOICE] = "", [LAYERS] = "", [PATH] = ""};
+    struct kure_key_text text = {.kind = kinds[k->kind], .choices = k->choices, .minimum = k->minimum, .maximum = k->maximum};
+    if (k->kind == CHOICE && strlen(k->choices) > 40) snprintf(out, size, "see below");
+    else values_text(&text, out, size);
+}
+
+/* A cell of a Markdown table; '|' would end it. */
+static void print_cell(const char *text)
+{
+    printf(" ");
+    for (const char *p = *text ? text : "–"; *p; ++p) printf(*p == '|' ? "\\|" : "%c", *p);
+    printf(" |");
+}
+
+static void print_cells(int count, const char *const *cells)
+{
+    printf("| `%s` |", cells[0]);
+    for (int i = 1; i < count; ++i) print_cell(cells[i]);
+    printf("\n");
+}
+
+static void print_quantizer_keys(void)
+{
+    const char *activations;
+    const struct kure_key *k;
+    printf("\nThe keys of one quantizer, in `[quantization]` or in a layer: `KEY` for weights and activations, `weight_KEY`,\n"
+           "`activation_KEY`. A layer may also say `quantize=0`.\n\n"
+           "| key | default: weights | activations | values | meaning |\n|---|---|---|---|---|\n");
+    for (int i = 0; (k = kure_quantizer_key(i, &activations)) != NULL; ++i) {
+        char values[96];
+        quantizer_values(k, values, sizeof values);
+        print_cells(5, (const char *[]){k->name, k->default_text, activations, values, k->help});
+    }
+    printf("\n| rounding | is |\n|---|---|\n");
+    for (int i = 0; kure_rounding_text(i).name; ++i) print_cells(2, (const char *[]){kure_rounding_text(i).name, kure_rounding_text(i).help});
+    printf("\n| truncation | is | `truncation_value` | bits | source |\n|---|---|---|---|---|\n");
+    for (int i = 0; kure_policy_text(i).name; ++i) {
+        struct kure_choice_text t = kure_policy_text(i);
+        char bits[24];
+        snprintf(bits, sizeof bits, "2 to %d", t.most_bits);
+        print_cells(5, (const char *[]){t.name, t.help, t.value, bits, t.source});
+    }
+}
+
 static void print_markdown(void)
 {
     const char *section = "";
@@ -37,13 +83,31 @@ static void print_markdown(void)
         kure_key_text(i, &k);
         values_text(&k, values, sizeof values);
         if (strcmp(section, k.section) != 0) {
+            if (strcmp(section, "quantization") == 0) print_quantizer_keys();
             section = k.section;
             const char *title = strcmp(section, "layer") == 0 ? "`[convolutional]`, `[connected]`" : NULL;
             if (title) printf("\n### %s\n\n", title);
             else printf("\n### `[%s]`\n\n", section);
             printf("| key | default | values | meaning |\n|---|---|---|---|\n");
         }
-        printf("| `%s` | %s | %s | %s |\n", k.key, *k.default_text ? k.default_text : "–", values, k.help);
+        print_cells(4, (const char *[]){k.key, k.default_text, values, k.help});
+    }
+}
+
+static void add_quantizer_keys(struct kure_table *table)
+{
+    const char *activations;
+    const struct kure_key *k;
+    for (int i = 0; (k = kure_quantizer_key(i, &activations)) != NULL; ++i) {
+        char values[160], defaults[64];
+        quantizer_values(k, values, sizeof values);
+        snprintf(defaults, sizeof defaults, "%s / %s", k->default_text, activations);
+        kure_table_add_row(table);
+        kure_table_set_text(table, "section", "quantization, layer");
+        kure_table_set_text(table, "key", k->name);
+        kure_table_set_text(table, "default", *k->default_text ? defaults : "");
+        kure_table_set_text(table, "values", k->choices ? k->choices : values);
+        kure_table_set_text(table, "meaning", k->help);
     }
 }
 
@@ -77,6 +141,7 @@ int kure_command_keys(int argc, char **argv)
         kure_table_set_text(&table, "values", values);
         kure_table_set_text(&table, "meaning", k.help);
     }
+    add_quantizer_keys(&table);
     if (markdown) print_markdown();
     else kure_table_print(&table, stdout);
     status = kure_write_tables(&table, csv, json);

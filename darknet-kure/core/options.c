@@ -196,6 +196,12 @@ static enum kure_status check_together(const struct kure_cfg *cfg, const struct 
                          "%s:%d: [kurtosis] fold=1 changes nothing with granularity=channel: a row's kurtosis does not "
                          "depend on its scale; leave one of them out", o->path, k->line);
     }
+    const struct kure_quantization_options *q = &o->quantization;
+    if (q->first_bits == 1 || q->last_bits == 1) {
+        const char *key = q->first_bits == 1 ? "first_bits" : "last_bits";
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] %s=1: must be from 2 to 16, or 0 for float", o->path,
+                         line_of(cfg, "quantization", key), key);
+    }
     for (int i = 0; i < o->layers; ++i) {
         const struct kure_layer_options *l = &o->layer[i];
         if (l->line && !k->line) {

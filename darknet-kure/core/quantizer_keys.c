@@ -48,6 +48,13 @@ const struct kure_key *kure_quantizer_key_find(const char *name, enum kure_quant
     return NULL;
 }
 
+const struct kure_key *kure_quantizer_key(int i, const char **activation_default)
+{
+    if (i >= ROW_COUNT) return NULL;
+    *activation_default = rows[i].activation_default;
+    return &rows[i].key;
+}
+
 int kure_quantizer_key_nearest(const char *name, char nearest[64])
 {
     int best = 1000;

@@ -15,6 +15,10 @@ extern const char kure_rounding_names[], kure_truncation_names[];
 /* NULL: no such key. name [in]: bits, weight_bits, activation_bits; which [out]: what it sets. */
 const struct kure_key *kure_quantizer_key_find(const char *name, enum kure_quantized *which);
 
+/* Rows of quantizer_keys.def for documentation; NULL past the end.
+ * activation_default [out]: the key's default_text is that of weights. */
+const struct kure_key *kure_quantizer_key(int i, const char **activation_default);
+
 /* The nearest name, for messages; its distance in edits. */
 int kure_quantizer_key_nearest(const char *name, char nearest[64]);
 
