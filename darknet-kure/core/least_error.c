@@ -76,7 +76,7 @@ static struct kure_range symmetric(struct search *search)
     const struct kure_quantizer *q = search->q;
     double covering = kure_range_step((struct kure_range){search->s->min, search->s->max}, q);
     double lowest = lowest_step(mean_magnitude(search), search);
-    struct trial best = {INFINITY, covering}, next;
+    struct trial best = try_step(search, covering), next;
 
     for (double step = 1.05 * covering; step >= lowest; step *= 0.96) best = better(best, try_step(search, step));
 
@@ -99,9 +99,13 @@ struct range_trial {
     struct kure_range range;
 };
 
-static struct range_trial try_range(const struct search *search, double low, double high)
+static struct kure_range clipped(double min, double max, double bound)
 {
-    struct kure_range range = {low, high};
+    return (struct kure_range){fmax(min, -bound), fmin(max, bound)};
+}
+
+static struct range_trial try_range(const struct search *search, struct kure_range range)
+{
     double step = kure_range_step(range, search->q);
     struct kure_scale scale = {(float)step, kure_range_zero_point(range, step, search->q)};
     double error = kure_cpu()->error_power(&search->s->points, kure_levels_of(scale, search->q), search->p);
@@ -120,16 +124,16 @@ static struct kure_range asymmetric(struct search *search)
     double lowest = lowest_step(mean_magnitude(search), search);
     struct range_trial best = {INFINITY, {min, max}};
 
-    for (double share = 1; kure_range_step((struct kure_range){share * min, share * max}, search->q) >= lowest; share *= 0.96)
-        best = better_range(best, try_range(search, share * min, share * max));
+    for (double bound = fmax(max, -min); kure_range_step(clipped(min, max, bound), search->q) >= lowest; bound *= 0.96)
+        best = better_range(best, try_range(search, clipped(min, max, bound)));
     for (double width = 0.5; width > 0.01; width /= 3) /* each end by itself */
         for (int end = 0; end < 2; end++) {
             struct kure_range r = best.range;
             if ((end ? r.low : r.high) == 0) continue;
             for (int i = 0; i <= TRIALS; i++) {
                 double share = 1 - width + 2 * width * i / TRIALS;
-                best = better_range(best, end ? try_range(search, fmax(share * r.low, min), r.high)
-                                              : try_range(search, r.low, fmin(share * r.high, max)));
+                struct kure_range next = {end ? fmax(share * r.low, min) : r.low, end ? r.high : fmin(share * r.high, max)};
+                best = better_range(best, try_range(search, next));
             }
         }
     return best.range;

@@ -218,13 +218,116 @@ static void errors(void **state)
     }
 }
 
+/* Mean x, variance d(1-d) steps^2 with d = t - floor(t); other streams and seeds draw other numbers. */
+static void stochastic_moments(void **state)
+{
+    (void)state;
+    enum { M = 100000 };
+    const struct kure_quantizer q = {.bits = 6, .rounding = KURE_ROUNDING_STOCHASTIC, .grid = KURE_GRID_FULL};
+    const struct kure_scale s = {0.5f, 3};
+    float *x = guard(M), *y = guard(M), *first = guard(M);
+    for (int k = 0; k < 12; k++) {
+        const struct kure_noise noise = {(uint64_t)(k / 4), (uint64_t)(k % 4) << 40, 0};
+        double t = -3.3 + 0.57 * k, d = t - floor(t), sum = 0, squares = 0, together = 0;
+        for (int i = 0; i < M; i++) x[i] = (float)(t * 0.5);
+        kure_fake_quantize(x, y, M, s, &q, &noise);
+        for (int i = 0; i < M; i++) {
+            double e = y[i] / 0.5 - t;
+            sum += e;
+            squares += e * e;
+            if (i) together += e * (y[i - 1] / 0.5 - t);
+        }
+        double sigma = sqrt(d * (1 - d));
+        check_near("stochastic: mean, standard errors", sum / sqrt(M) / sigma, 0, 4.5);
+        check_near("stochastic: variance, share", squares / M / (sigma * sigma), 1, 0.03);
+        check_near("stochastic: neighbours, standard errors", together / sqrt(M) / (sigma * sigma), 0, 4.5);
+        size_t same = 0;
+        for (int i = 0; i < M; i++) x[i] = -1.25f; /* half a step above a code */
+        kure_fake_quantize(x, y, M, s, &q, &noise);
+        for (int i = 0; k && i < M; i++) same += y[i] == first[i];
+        if (k) check_near("stochastic: another stream, standard errors", ((double)same - M / 2.0) / sqrt(M / 4.0), 0, 4.5);
+        else memcpy(first, y, M * sizeof *y);
+    }
+    guard_free(x);
+    guard_free(y);
+    guard_free(first);
+}
+
+/* Element i draws number first + i, however a tensor is cut; limits hold. */
+static void stochastic_pieces(void **state)
+{
+    (void)state;
+    struct random r = random_start(__func__);
+    enum { M = 40000 };
+    const struct kure_quantizer q = {.bits = 3, .rounding = KURE_ROUNDING_STOCHASTIC, .grid = KURE_GRID_NARROW, .symmetric = 1};
+    const struct kure_scale s = {0.3f, 0};
+    float *x = guard(M), *whole = guard(M), *pieces = guard(M), *dx = guard(M);
+    fill(&r, x, M, NORMAL, 0, 1);
+    for (int trial = 0; trial < 20; trial++) {
+        const struct kure_noise noise = {7, 8, ((uint64_t)1 << 40) + (uint64_t)trial * 17};
+        kure_fake_quantize(x, whole, M, s, &q, &noise);
+        for (size_t at = 0, m; at < M; at += m) {
+            struct kure_noise part = noise;
+            m = 1 + (size_t)(random_uniform(&r) * 3000);
+            if (m > M - at) m = M - at;
+            part.first += at;
+            kure_fake_quantize(x + at, pieces + at, m, s, &q, &part);
+        }
+        check_same("stochastic in pieces", pieces, whole, M);
+    }
+    for (int i = 0; i < M; i++) assert_true(fabsf(whole[i]) <= 3 * 0.3f && (fabs(x[i]) > 0.9 || fabs(whole[i] - x[i]) < 0.3 + 1e-6));
+    for (int i = 0; i < M; i++) x[i] = (float)(i % 7 - 3) * 0.3f; /* on the grid: nothing to draw */
+    kure_fake_quantize(x, whole, M, s, &q, NULL);
+    check_same("stochastic on the grid", whole, x, M);
+    guard_free(x);
+    guard_free(whole);
+    guard_free(pieces);
+    guard_free(dx);
+}
+
+/* Every rounding on random quantizers, as the C library defines them, clamped after rounding. */
+static void roundings(void **state)
+{
+    (void)state;
+    struct random r = random_start(__func__);
+    float x[300], y[300];
+    for (int trial = 0; trial < 400; trial++) {
+        size_t n = 1 + (size_t)(random_uniform(&r) * 300);
+        int bits = 2 + trial % 15, half = 1 << (bits - 1);
+        struct kure_quantizer q = {.bits = bits, .rounding = (enum kure_rounding)(trial % 8), .grid = KURE_GRID_FULL};
+        const struct kure_scale s = {(float)ldexp(0.5 + random_uniform(&r), trial % 40 - 20), (int)(random_uniform(&r) * 2 * half) - half};
+        for (size_t i = 0; i < n; i++) {
+            double t = (3 * random_uniform(&r) - 1.5) * half;
+            x[i] = (float)((i % 3 ? t : rint(t * 2) / 2) * s.step); /* a third close to a tie */
+        }
+        kure_fake_quantize(x, y, n, s, &q, NULL);
+        for (size_t i = 0; i < n; i++) {
+            float t = x[i] / s.step, code = 0;
+            switch (q.rounding) {
+            case KURE_ROUNDING_HALF_EVEN: code = rintf(t); break;
+            case KURE_ROUNDING_HALF_AWAY: code = roundf(t); break;
+            case KURE_ROUNDING_HALF_UP: code = (float)floor((double)t + 0.5); break;
+            case KURE_ROUNDING_HALF_DOWN: code = (float)ceil((double)t - 0.5); break;
+            case KURE_ROUNDING_HALF_TO_ZERO: code = copysignf((float)ceil(fabs((double)t) - 0.5), t); break;
+            case KURE_ROUNDING_FLOOR: code = floorf(t); break;
+            case KURE_ROUNDING_CEIL: code = ceilf(t); break;
+            default: code = truncf(t); break;
+            }
+            code = fminf(fmaxf(code + (float)s.zero_point, (float)-half), (float)half - 1);
+            if (y[i] != s.step * (code - (float)s.zero_point))
+                fail_msg("%s, %d bits, t %a, zero point %d: %a", kure_rounding_text((int)q.rounding).name, bits, t, s.zero_point, y[i]);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest quantize[] = {
         cmocka_unit_test(numpy),    cmocka_unit_test(zero_steps_and_subnormals),
         cmocka_unit_test(tensors_and_channels), cmocka_unit_test(folded),
         cmocka_unit_test(without_batch_norm_fold_is_nothing), cmocka_unit_test(float_weights),
-        cmocka_unit_test(errors),
+        cmocka_unit_test(errors), cmocka_unit_test(stochastic_moments),
+        cmocka_unit_test(stochastic_pieces), cmocka_unit_test(roundings),
     };
     return check_main(quantize);
 }
