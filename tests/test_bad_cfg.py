@@ -47,14 +47,40 @@ def net(line, *words):
     return text(net=f"{line} {HERE}"), words
 
 
+def quantization(line, *words, layer=""):
+    """[quantization] with a bad line"""
+    body = text(layer=layer)
+    return body.replace("[kurtosis]", f"[quantization]\n{line}" + ("" if HERE in line + layer else f" {HERE}") + "\n[kurtosis]"), words
+
+
 CASES = {
+    # [quantization]
+    "bits 1": quantization("bits=1", "bits=1", "2 to 16"),
+    "bits 17": quantization("weight_bits=17", "weight_bits=17", "16"),
+    "first_bits 1": quantization("first_bits=1", "first_bits=1", "2 to 16"),
+    "misspelt bits": quantization("weight_bit=4", "weight_bit", "weight_bits"),
+    "unknown rounding": quantization("rounding=nearest", "rounding=nearest", "half_even"),
+    "unknown method": quantization("method=lsqq", "method=lsqq", "ste"),
+    "unknown truncation": quantization("weight_truncation=max", "weight_truncation=max", "minmax"),
+    "key not built": quantization("sample=weight_bits:3-8", "sample", "not in this version"),
+    "quantizer key twice": quantization(f"weight_bits=4\nweight_bits=4 {HERE}", "weight_bits", "twice"),
+    "section twice": (text() + f"[quantization]\nbits=8\n[quantization] {HERE}\nbits=8\n", ("quantization", "twice")),
+    "a layer that cannot obey": quantization("bits=8", "layer 1", "granularity", layer=f"activation_granularity=channel {HERE}"),
+    "quantizes nothing": (text().replace("[kurtosis]", f"[quantization] {HERE}\nbits=0\nfirst_bits=0\nlast_bits=0\n[kurtosis]"), ("quantizes nothing",)),
+    "ema on weights": (text().replace("[kurtosis]", f"[quantization] {HERE}\nweight_truncation=ema\n[kurtosis]"), ("ema", "activations")),
+    "policy without its value": (text().replace("[kurtosis]", f"[quantization] {HERE}\nactivation_truncation=percentile\n[kurtosis]"), ("truncation_value", "percentile")),
+    "value without a policy": (text().replace("[kurtosis]", f"[quantization] {HERE}\nweight_truncation_value=3\n[kurtosis]"), ("truncation_value", "minmax")),
+    "mse at 12 bits": (text().replace("[kurtosis]", f"[quantization] {HERE}\nweight_truncation=mse\nweight_bits=12\n[kurtosis]"), ("mse", "12", "8")),
+    "free zero point on the narrow grid": (text().replace("[kurtosis]", f"[quantization] {HERE}\nweight_symmetric=0\n[kurtosis]"), ("symmetric", "narrow", "full")),
+    "midrise in training": (text().replace("[kurtosis]", f"[quantization] {HERE}\nweight_grid=midrise\n[kurtosis]"), ("midrise", "evaluation")),
+
     # unknown and misspelt names
     "unknown key": kurtosis("tarjet=2", "tarjet", "target"),
     "key of another program": kurtosis("gamma=2", "gamma"),
     "unknown section": (text().replace("[kurtosis]", f"[kurtoses] {HERE}"), ("kurtoses", "kurtosis")),
-    "quantization": (text() + f"[quantization] {HERE}\nbits=8\n", ("quantization",)),
     "quantize layer": (text() + f"[quantize] {HERE}\nbits=8\n", ("quantize",)),
-    "quantizer key in a layer": layer("weight_bits=4", "weight_bits"),
+    "quantizer key without section": layer("weight_bits=4", "[quantization]"),
+    "misspelt quantization": (text() + f"[quantisation] {HERE}\nbits=8\n", ("quantisation", "quantization")),
     "misspelt layer key": layer("kurtosis_targt=1.8", "kurtosis_targt", "kurtosis_target"),
     "misspelt layer switch": layer("kurtossis=1", "kurtossis", "kurtosis"),
     "misspelt seed": net("sead=3", "sead", "seed"),

@@ -41,12 +41,10 @@ BAD_LINES = {  # arguments: words of the sentence; status 2
     ("eval", "net.cfg", "net.weights", "d.data", "--csv", "a", "--json", "a"): ("--csv", "--json"),
     # keys of the design that this version does not have are refused, not ignored
     ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "activation_bits=8"): ("activation_bits=8", "not in this version"),
-    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "weight_rounding=floor"): ("weight_rounding=floor", "not in this version"),
-    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "weight_truncation=kl"): ("weight_truncation=kl", "not in this version"),
-    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "weight_step=power_of_two"): ("power_of_two", "not in this version"),
     ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "batchnorm=freeze"): ("freeze", "not in this version"),
     ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "method=lsq"): ("method", "not in this version"),
-    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "weight_symmetric=0"): ("weight_symmetric", "not in this version"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "weight_symmetric=0"): ("symmetric", "narrow", "full"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--simulate", "--weight-bits", "4"): ("--simulate", "cfg"),
 }
 
 

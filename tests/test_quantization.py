@@ -1,9 +1,14 @@
 """[quantization] in training, on the real Darknet: outputs and gradients against tests/simulated.py."""
+import csv
+import re
+
 import numpy as np
 import pytest
 
 import networks
+import programs
 import simulated
+import test_update
 from simulated import Quantizer, Tape
 
 pytestmark = pytest.mark.sanitize
@@ -158,3 +163,50 @@ def test_resume_equals_uninterrupted(keys, build, tmp_path):
     build.train(halves, cfg, "net.weights", "-updates", 5)
     assert build.train(halves, cfg, "net.weights", "-updates", 10, "-weights", "net.weights") == expected
     assert (halves / "net.weights.kure").read_bytes() == (whole / "net.weights.kure").read_bytes()
+
+
+def test_evaluation(build, pictures, tmp_path):
+    """eval is float unless asked; --simulate equals `classifier valid` of the same cfg, which simulates as well."""
+    text = cfg_of(dict(bits=3, first_bits=3, last_bits=3), seed=1, max_batches=60, learning_rate=0.1)
+    (tmp_path / "net.cfg").write_text(text)
+    programs.succeed(build.darknet(tmp_path, "classifier", "train", pictures / "classes.data", "net.cfg"))
+    weights = tmp_path / "net.weights"
+    rows = {}
+    for name, flags in (("float", ()), ("simulate", ("--simulate",)), ("weights", ("--weight-bits", "3", "--first-bits", "3", "--last-bits", "3"))):
+        programs.succeed(build.darknet(tmp_path, "kure", "eval", "net.cfg", weights, pictures / "classes.data", *flags, "--csv", f"{name}.csv"))
+        with open(tmp_path / f"{name}.csv", newline="") as file:
+            rows[name], = csv.DictReader(file)
+    assert rows["float"]["weight_bits"] == rows["float"]["activation_bits"] == "0"
+    assert rows["simulate"]["weight_bits"] == rows["simulate"]["activation_bits"] == "3" and rows["simulate"]["activation_truncation"] == "ema"
+    assert rows["weights"]["weight_bits"] == "3" and rows["weights"]["activation_bits"] == "0"
+    said = programs.succeed(build.darknet(tmp_path, "classifier", "valid", pictures / "classes.data", "net.cfg", weights)).stdout
+    assert float(rows["simulate"]["top1"]) == pytest.approx(100 * float(re.findall(r"top 1: ([\d.]+)", said)[-1]), abs=0.01)
+    (tmp_path / "net.weights.kure").unlink()
+    programs.refuse(build.darknet(tmp_path, "kure", "eval", "net.cfg", weights, pictures / "classes.data", "--simulate"), "layer 0", "range", ".kure")
+
+
+def test_values_that_are_not_finite(build, tmp_path):
+    text = cfg_of(dict(bits=4), learning_rate=1e20)
+    (tmp_path / "net.cfg").write_text(text)
+    programs.refuse(build.harness(tmp_path, "train", "net.cfg", "out.weights", "-updates", 20), "layer 0", "update")
+    assert not (tmp_path / "out.weights").exists()
+
+
+@pytest.mark.parametrize("subdivisions", (1, 2))
+def test_kurtosis_acts_on_the_float_weights(subdivisions, build, tmp_path):
+    """With both sections the update is that of [kurtosis] on the master weights, to the formula."""
+    keys = dict(batch=test_update.BATCH, learning_rate=test_update.RATE, momentum=test_update.MOMENTUM, decay=test_update.DECAY, subdivisions=subdivisions)
+    text = networks.classifier(keys, test_update.FLAT).replace("\n[", "\n" + networks.section("quantization", bits=4) + "[", 1)
+    for update, (before, after) in enumerate(step(build, tmp_path, text, 2)):
+        test_update.check_update(before, after, test_update.Rule(test_update.FLAT).terms(before, update))
+
+
+def test_clipped_weights_get_no_gradient(build, tmp_path):
+    """A bound of half the weights: beyond it weights do not move but by decay, within it they do."""
+    cfg = cfg_of(dict(bits=4, weight_truncation="fixed", weight_truncation_value=0.05))
+    before, _ = first_step(build, tmp_path, cfg)[0]
+    w, updates = before["layers.2.weights"], before["layers.2.weight_updates"]
+    step_size = 0.05 / 7
+    clipped = np.rint(abs(w) / np.float32(step_size)) > 7
+    assert 0.1 < clipped.mean() < 0.9
+    assert (updates[clipped] == 0).all() and (updates[~clipped] != 0).mean() > 0.5  # some filters are dead

@@ -34,6 +34,8 @@ static const char help[] =
     "  --activation-bits 0             activations stay float\n"
     "  --batchnorm LIST                fold (default): the grid of the folded weights;\n"
     "                                  train: raw weights\n"
+    "  --simulate                      as [quantization] of CFG says, with the ranges of\n"
+    "                                  WEIGHTS.kure\n"
     "  --images N                      the first N images only\n"
     "  --threads N                     processor threads (default: all)\n"
     "  --csv FILE, --json FILE         write the table\n"
@@ -48,6 +50,7 @@ static const struct kure_column columns[] = {
     {"weight_symmetric", KURE_CELL_INTEGER, NULL},  {"weight_step", KURE_CELL_TEXT, NULL},
     {"batchnorm", KURE_CELL_TEXT, NULL},            {"activation_step_ratio", KURE_CELL_REAL, "%g"},
     {"activation_rounding", KURE_CELL_TEXT, NULL},  {"activation_truncation", KURE_CELL_TEXT, NULL},
+    {"activation_truncation_value", KURE_CELL_REAL, "%g"}, {"activation_symmetric", KURE_CELL_INTEGER, NULL},
     {"activation_granularity", KURE_CELL_TEXT, NULL}, {"activation_grid", KURE_CELL_TEXT, NULL},
     {"activation_step", KURE_CELL_TEXT, NULL},      {"first_bits", KURE_CELL_INTEGER, NULL},
     {"last_bits", KURE_CELL_INTEGER, NULL},         {"top1", KURE_CELL_REAL, "%.2f"},
@@ -58,7 +61,7 @@ static const struct kure_column columns[] = {
 struct request {
     const char *csv, *json, *cfg, *weights, *data;
     struct kure_points points;
-    int images, threads;
+    int images, threads, simulate;
 };
 
 static void count_images(void *progress, int n)
@@ -66,28 +69,67 @@ static void count_images(void *progress, int n)
     kure_progress_add(progress, n);
 }
 
-static void add_row(struct kure_table *table, const struct kure_point *p, struct kure_accuracy a, double sqnr, double seconds)
+/* The columns of one quantizer; prefix: weight or activation. */
+static void set_quantizer(struct kure_table *table, const char *prefix, const struct kure_quantizer *q)
+{
+    char name[64];
+#define COLUMN(key) (snprintf(name, sizeof name, "%s_" key, prefix), name)
+    kure_table_set_integer(table, COLUMN("bits"), q->bits);
+    if (q->bits == 0) return;
+    kure_table_set_real(table, COLUMN("step_ratio"), q->step_ratio);
+    kure_table_set_text(table, COLUMN("rounding"), kure_rounding_text((int)q->rounding).name);
+    kure_table_set_text(table, COLUMN("truncation"), kure_policy_text((int)q->truncation).name);
+    if (q->truncation_value != 0) kure_table_set_real(table, COLUMN("truncation_value"), q->truncation_value);
+    kure_table_set_text(table, COLUMN("granularity"), kure_granularity_name(q->granularity));
+    kure_table_set_text(table, COLUMN("grid"), kure_grid_name(q->grid));
+    kure_table_set_integer(table, COLUMN("symmetric"), q->symmetric);
+    kure_table_set_text(table, COLUMN("step"), kure_step_name(q->step));
+#undef COLUMN
+}
+
+static void add_row(struct kure_table *table, const struct kure_point *p, const struct kure_quantizer *activations,
+                    struct kure_accuracy a, double sqnr, double seconds)
 {
     kure_table_add_row(table);
-    kure_table_set_integer(table, "weight_bits", p ? p->weights.bits : 0);
-    kure_table_set_integer(table, "activation_bits", 0);
     kure_table_set_real(table, "top1", a.top1);
     kure_table_set_real(table, "top5", a.top5);
     kure_table_set_real(table, "seconds", seconds);
-    if (!p || p->weights.bits == 0) return;
-    const struct kure_quantizer *q = &p->weights;
-    kure_table_set_real(table, "weight_step_ratio", q->step_ratio);
-    kure_table_set_text(table, "weight_rounding", kure_rounding_text((int)q->rounding).name);
-    kure_table_set_text(table, "weight_truncation", kure_policy_text((int)q->truncation).name);
-    if (q->truncation_value != 0) kure_table_set_real(table, "weight_truncation_value", q->truncation_value);
-    kure_table_set_text(table, "weight_granularity", kure_granularity_name(q->granularity));
-    kure_table_set_text(table, "weight_grid", kure_grid_name(q->grid));
-    kure_table_set_integer(table, "weight_symmetric", q->symmetric);
-    kure_table_set_text(table, "weight_step", kure_step_name(q->step));
+    set_quantizer(table, "weight", &p->weights);
+    set_quantizer(table, "activation", activations);
+    if (p->weights.bits == 0) return;
     kure_table_set_text(table, "batchnorm", p->fold ? "fold" : "train");
     kure_table_set_integer(table, "first_bits", p->first_bits);
     kure_table_set_integer(table, "last_bits", p->last_bits);
-    kure_table_set_real(table, "weight_sqnr", sqnr);
+    if (!isnan(sqnr)) kure_table_set_real(table, "weight_sqnr", sqnr);
+}
+
+/* The quantizers of the layers in the middle, which carry the section's own bits. */
+static const struct kure_plan_row *inner_row(const struct kure_plan *plan)
+{
+    const struct kure_plan_row *any = &plan->rows[0];
+    for (int i = 0; i < plan->count; ++i) {
+        const struct kure_plan_row *row = &plan->rows[i];
+        if (!row->weight.bits) continue;
+        if (!row->reads_input && !row->reaches_head) return row;
+        any = row;
+    }
+    return any;
+}
+
+/* As [quantization] of the cfg says. */
+static void evaluate_simulated(network *net, struct kure_images *images, struct kure_table *table)
+{
+    const struct kure_plan *plan = &((const struct kure_network *)net->kure)->plan;
+    const struct kure_plan_row *row = inner_row(plan);
+    const struct kure_quantization_options *o = &plan->quantization;
+    struct kure_point point = {.weights = row->weight, .fold = o->batchnorm != 0, .first_bits = (int)o->first_bits,
+                               .last_bits = (int)o->last_bits};
+    struct kure_progress progress;
+    double start = kure_seconds();
+    kure_progress_start(&progress, "images", images->count);
+    struct kure_accuracy accuracy = kure_classify(net, images, count_images, &progress);
+    add_row(table, &point, &row->after, accuracy, NAN, kure_seconds() - start);
+    kure_progress_end(&progress);
 }
 
 static void evaluate_points(network *net, struct kure_images *images, const struct request *r, struct kure_table *table)
@@ -98,13 +140,14 @@ static void evaluate_points(network *net, struct kure_images *images, const stru
     kure_progress_start(&progress, "images", (long long)count * images->count);
     for (int i = 0; i < count; ++i) {
         double start = kure_seconds(), sqnr = NAN;
-        struct kure_point point;
+        struct kure_point point = {0};
+        const struct kure_quantizer none = {0};
         if (r->points.given) {
             point = kure_points_get(&r->points, i);
             sqnr = kure_quantize_network(kept, &point);
         }
         struct kure_accuracy accuracy = kure_classify(net, images, count_images, &progress);
-        add_row(table, r->points.given ? &point : NULL, accuracy, sqnr, kure_seconds() - start);
+        add_row(table, &point, &none, accuracy, sqnr, kure_seconds() - start);
     }
     kure_progress_end(&progress);
     kure_float_weights_free(kept);
@@ -123,6 +166,7 @@ static int check_request(const struct request *r)
     if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error("eval", "more than %d combinations", KURE_MOST_POINTS);
     struct kure_error error;
     if (kure_points_check(&r->points, &error) != KURE_OK) return kure_usage_error("eval", "%s", error.text);
+    if (r->simulate && r->points.given) return kure_usage_error("eval", "--simulate takes its quantizers from the cfg: leave the others out");
     if (r->csv && r->json && strcmp(r->csv, r->json) == 0) return kure_usage_error("eval", "--csv and --json name the same file");
     return 0;
 }
@@ -130,7 +174,7 @@ static int check_request(const struct request *r)
 /* -1: go on; else the exit status. */
 static int parse_options(int argc, char **argv, struct request *r)
 {
-    struct option options[KURE_POINT_KEYS + 8];
+    struct option options[KURE_POINT_KEYS + 9];
     char names[KURE_POINT_KEYS][32];
     int n = 0;
     for (; kure_point_key(n); ++n) {
@@ -139,7 +183,7 @@ static int parse_options(int argc, char **argv, struct request *r)
         options[n] = (struct option){names[n], required_argument, NULL, 1};
     }
     static const struct option others[] = {{"quantize", required_argument, NULL, 'q'}, {"images", required_argument, NULL, 'i'},
-                                           {"threads", required_argument, NULL, 't'},  {"csv", required_argument, NULL, 'v'},
+                                           {"threads", required_argument, NULL, 't'},  {"simulate", no_argument, NULL, 's'},  {"csv", required_argument, NULL, 'v'},
                                            {"json", required_argument, NULL, 'j'},     {"help", no_argument, NULL, 'h'},
                                            {NULL, 0, NULL, 0}};
     memcpy(options + n, others, sizeof others);
@@ -150,6 +194,7 @@ static int parse_options(int argc, char **argv, struct request *r)
         if (c == 'h') return fputs(help, stdout), 0;
         else if (c == 'v') r->csv = optarg;
         else if (c == 'j') r->json = optarg;
+        else if (c == 's') r->simulate = 1;
         else if (c == 'q') status = kure_points_parse(&r->points, optarg, &error);
         else if (c == 1) status = kure_points_set_option(&r->points, options[which].name, optarg, &error);
         else if (c == 'i' && !(r->images = parse_count(optarg))) return kure_usage_error("eval", "--images %s: must be a positive integer", optarg);
@@ -177,13 +222,20 @@ int kure_command_eval(int argc, char **argv)
     if (r.threads > 1) return kure_usage_error("eval", "--threads %d: this build has OPENMP=0", r.threads);
 #endif
     network *net = kure_network_load(r.cfg, r.weights);
+    struct kure_network *k = net->kure;
+    if (r.simulate && !k->plan.quantization.line) {
+        fprintf(stderr, "%s: has no [quantization] section to simulate\n", r.cfg);
+        return 1;
+    }
+    kure_simulation_switch(k, r.simulate);
     struct kure_images *images = kure_images_load(net, r.data, r.images);
     struct kure_table table;
     struct kure_error error;
     kure_table_init(&table, "kure.eval/1", columns, sizeof columns / sizeof columns[0]);
     memcpy(table.plan, ((struct kure_network *)net->kure)->plan.hash, sizeof table.plan);
     if (kure_hash_file(r.weights, table.model, &error) != KURE_OK) kure_stop(&error);
-    evaluate_points(net, images, &r, &table);
+    if (r.simulate) evaluate_simulated(net, images, &table);
+    else evaluate_points(net, images, &r, &table);
     kure_table_print(&table, stdout);
     status = kure_write_tables(&table, r.csv, r.json);
     kure_table_free(&table);

@@ -41,7 +41,8 @@ static enum kure_key_section section_of(const char *type)
 int kure_is_our_key(const char *type, const char *name)
 {
     enum kure_quantized which;
-    return kure_key_find(section_of(type), name) || (section_of(type) == layer && kure_quantizer_key_find(name, &which));
+    enum kure_key_section section = section_of(type);
+    return kure_key_find(section, name) || ((section == layer || section == quantization) && kure_quantizer_key_find(name, &which));
 }
 
 /* Defaults come from the table, through the same parsers. */
