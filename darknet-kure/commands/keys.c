@@ -9,7 +9,7 @@
 static const char help[] =
     "usage: darknet kure keys [options]\n\n"
     "Every cfg key of this plugin: section, default, allowed values, meaning.\n\n"
-    "  --markdown                 as a Markdown table\n"
+    "  --markdown                 as Markdown tables, with the roundings and truncation policies\n"
     "  --csv FILE, --json FILE    write the table\n"
     "  --help                     this text\n";
 
@@ -47,6 +47,20 @@ static void print_markdown(void)
     }
 }
 
+static void print_quantizers(void)
+{
+    struct kure_choice_text t;
+    printf("\n### Roundings\n\n| rounding | meaning |\n|---|---|\n");
+    for (int i = 0; (t = kure_rounding_text(i)).name; ++i) printf("| `%s` | %s |\n", t.name, t.help);
+    printf("\n### Truncation policies\n\n| truncation | meaning | truncation_value | bits | source |\n|---|---|---|---|---|\n");
+    for (int i = 0; (t = kure_policy_text(i)).name; ++i) {
+        printf("| `%s` | %s | ", t.name, t.help);
+        if (*t.value) printf("%s, %g to %g", t.value, t.value_from, t.value_to);
+        else printf("–");
+        printf(" | 2 to %d | %s |\n", t.most_bits, *t.source ? t.source : "–");
+    }
+}
+
 int kure_command_keys(int argc, char **argv)
 {
     static const struct option options[] = {{"markdown", no_argument, NULL, 'm'}, {"csv", required_argument, NULL, 'v'},
@@ -77,8 +91,12 @@ int kure_command_keys(int argc, char **argv)
         kure_table_set_text(&table, "values", values);
         kure_table_set_text(&table, "meaning", k.help);
     }
-    if (markdown) print_markdown();
-    else kure_table_print(&table, stdout);
+    if (markdown) {
+        print_markdown();
+        print_quantizers();
+    } else {
+        kure_table_print(&table, stdout);
+    }
     status = kure_write_tables(&table, csv, json);
     kure_table_free(&table);
     return status;
