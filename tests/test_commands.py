@@ -43,8 +43,18 @@ BAD_LINES = {  # arguments: words of the sentence; status 2
     ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "activation_bits=8"): ("activation_bits=8", "not in this version"),
     ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "batchnorm=freeze"): ("freeze", "not in this version"),
     ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "method=lsq"): ("method", "not in this version"),
-    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "weight_symmetric=0"): ("symmetric", "narrow", "full"),
     ("eval", "net.cfg", "net.weights", "d.data", "--simulate", "--weight-bits", "4"): ("--simulate", "cfg"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "activation_rounding=floor"): ("activation_rounding", "not in this version"),
+    # keys that do not go together
+    ("eval", "net.cfg", "net.weights", "d.data", "--weight-rounding", "nearest"): ("weight_rounding=nearest", "half_even", "stochastic"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--weight-truncation", "minmax,ema"): ("weight_truncation=ema", "batches"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--weight-truncation", "percentile"): ("percentile", "needs a truncation_value"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "truncation=lp,truncation_value=0.5"): ("lp", "0.5", "from 1 to 10"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--weight-truncation-value", "3"): ("weight_truncation_value=3", "minmax", "takes none"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--weight-truncation-value", "-3"): ("weight_truncation_value=-3", "positive"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--weight-symmetric", "0"): ("narrow", "needs grid full"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--weight-bits", "8,12", "--weight-truncation", "kl"): ("12", "kl", "2 to 8"),
+    ("stats", "net.cfg", "net.weights", "--weight-truncation", "sigma"): ("sigma", "needs a truncation_value"),
 }
 
 

@@ -203,6 +203,95 @@ def test_quantized_equals_numpy(index, rows, build, trained):
         assert abs(float(a) - float(b)) * IMAGES / 100 < (0.5 if exact else 6.5)
 
 
+ROUND = dict(half_even=np.round, half_away=lambda t: np.copysign(np.floor(np.abs(t) + 0.5), t), half_up=lambda t: np.floor(t + 0.5),
+             half_down=lambda t: np.ceil(t - 0.5), half_to_zero=lambda t: np.copysign(np.ceil(np.abs(t) - 0.5), t), floor=np.floor, ceil=np.ceil, to_zero=np.trunc)
+
+
+def covered(x, policy, value, symmetric):
+    """(low, high) that the policy covers of x, float64"""
+    if policy == "percentile":
+        reach = np.percentile(np.abs(x), value)
+        return (-reach, reach) if symmetric else (np.percentile(x, 100 - value), np.percentile(x, value))
+    if policy == "sigma":
+        return max(x.mean() - value * x.std(), x.min()), min(x.mean() + value * x.std(), x.max())
+    if policy == "fixed":
+        return (-value, value) if symmetric else (-value if x.min() < 0 else 0, value if x.max() > 0 else 0)
+    return x.min(), x.max()
+
+
+def quantize_any(x, bits, rounding="half_even", truncation="minmax", truncation_value=0, step="free", symmetric="1", grid="narrow"):
+    """One row, as design.md describes it: rounding first, then the zero point."""
+    exact = x.astype(np.float64)
+    low, high = covered(exact, truncation, float(truncation_value), symmetric == "1")
+    lowest, highest, _ = levels(bits, grid)
+    if symmetric == "1":
+        size = max(low / lowest, high / highest, 0)
+    else:
+        low, high = min(low, 0), max(high, 0)
+        size = (high - low) / (2 ** bits - 1)
+    if step == "power_of_two":
+        size = 2 ** np.round(np.log2(size))
+    size = np.float32(size)
+    zero = 0 if symmetric == "1" else int(np.clip(lowest - np.round(low / np.float64(size)), lowest, highest))
+    code = np.clip(ROUND[rounding]((x / size).astype(np.float64)) + zero, lowest, highest)
+    return size * (code - zero).astype(np.float32)
+
+
+OTHERS = [{"rounding": name} for name in ROUND] + [
+    dict(truncation="percentile", truncation_value="97.5"), dict(truncation="sigma", truncation_value="1.7"), dict(truncation="fixed", truncation_value="0.25"),
+    dict(step="power_of_two"), dict(symmetric="0", grid="full"), dict(symmetric="0", grid="full", rounding="floor", step="power_of_two"),
+    dict(symmetric="0", grid="full", truncation="percentile", truncation_value="98", rounding="to_zero"),
+]
+
+
+@pytest.mark.parametrize("keys", OTHERS, ids=lambda keys: "-".join(keys.values()))
+def test_every_kind_of_quantizer_equals_numpy(keys, build, trained):
+    """Raw weights per channel at 4 bits, first and last at 8: noise and images as NumPy has them."""
+    folder, tensors = trained
+    text = ",".join(f"weight_{key}={value}" for key, value in keys.items())
+    (point,), _ = evaluate(build, folder, "--quantize", f"weight_bits=4,batchnorm=train,{text}")
+    assert {key: point[f"weight_{key}"] for key in keys} == keys
+    out, sqnr = dict(tensors), []
+    for i in WEIGHTED:
+        inner = i not in (WEIGHTED[0], WEIGHTED[-1])
+        w = tensors[f"layers.{i}.weights"].reshape(tensors[f"layers.{i}.biases"].size, -1)
+        q = np.stack([quantize_any(row, 4 if inner else 8, **keys) for row in w])
+        out[f"layers.{i}.weights"] = q.reshape(-1)
+        if inner:
+            sqnr.append(10 * np.log10((w.astype(np.float64) ** 2).sum() / ((w.astype(np.float64) - q) ** 2).sum()))
+    assert abs(np.mean(sqnr) - float(point["weight_sqnr"])) < 0.0051, f"{point['weight_sqnr']} dB, NumPy {np.mean(sqnr):.3f} dB"
+    networks.write_weights(folder / "numpy.weights", cfg_of(), out)
+    (row,), _ = evaluate(build, folder, weights="numpy.weights")
+    for a, b in zip(accuracy(row), accuracy(point)):
+        assert abs(float(a) - float(b)) * IMAGES / 100 < 0.5
+
+
+def test_every_rounding_and_truncation_differs(build, trained):
+    """One list of each; no two give the same noise but half_* ones, which differ at ties alone."""
+    folder, _ = trained
+    roundings, _ = evaluate(build, folder, "--quantize", "weight_bits=4,batchnorm=train", "--images", 1, "--weight-rounding", ",".join([*ROUND, "stochastic"]))
+    assert [row["weight_rounding"] for row in roundings] == [*ROUND, "stochastic"]
+    noise = {row["weight_rounding"]: float(row["weight_sqnr"]) for row in roundings}
+    assert all(noise["half_even"] > noise[name] + 1 for name in ("floor", "ceil", "to_zero", "stochastic"))
+    assert len({noise[name] for name in ("half_even", "floor", "ceil", "to_zero", "stochastic")}) == 5
+    policies = ("minmax", "mse", "kl", "gauss", "laplace", "lp", "sigma")
+    got, _ = evaluate(build, folder, "--images", 1, "--weight-bits", "3", "--weight-granularity", "tensor", "--weight-truncation", ",".join(policies),
+                      "--weight-truncation-value", "3")
+    noise = {row["weight_truncation"]: float(row["weight_sqnr"]) for row in got}
+    assert list(noise) == list(policies) and len(set(noise.values())) == len(policies)
+    assert max(noise, key=noise.get) == "mse", "it is the least squared error"
+    assert {row["weight_truncation"] for row in got if row["weight_truncation_value"]} == {"lp", "sigma"}
+
+
+def test_stochastic_is_the_same_every_time(build, trained):
+    folder, _ = trained
+    arguments = ("--quantize", "weight_bits=3,rounding=stochastic,symmetric=0,grid=full", "--images", 20)
+    want, _ = evaluate(build, folder, *arguments)
+    for isa, threads in (("baseline", 1), ("avx2", 2), ("avx512", 2)):
+        got, _ = evaluate(build, folder, *arguments, "--threads", threads, env={"KURE_ISA": isa})
+        assert [{**row, "seconds": None} for row in got] == [{**row, "seconds": None} for row in want], isa
+
+
 def test_first_and_last_bits(build, trained):
     folder, tensors = trained
     got = [evaluate(build, folder, "--quantize", f"weight_bits=8,first_bits={f},last_bits={l}")[0][0] for f, l in ((8, 8), (2, 8), (8, 2), (0, 0))]

@@ -9,7 +9,7 @@
 static const char help[] =
     "usage: darknet kure keys [options]\n\n"
     "Every cfg key of this plugin: section, default, allowed values, meaning.\n\n"
-    "  --markdown                 as a Markdown table\n"
+    "  --markdown                 as Markdown tables, with the roundings and truncation policies\n"
     "  --csv FILE, --json FILE    write the table\n"
     "  --help                     this text\n";
 
@@ -63,15 +63,6 @@ static void print_quantizer_keys(void)
         quantizer_values(k, values, sizeof values);
         print_cells(5, (const char *[]){k->name, k->default_text, activations, values, k->help});
     }
-    printf("\n| rounding | is |\n|---|---|\n");
-    for (int i = 0; kure_rounding_text(i).name; ++i) print_cells(2, (const char *[]){kure_rounding_text(i).name, kure_rounding_text(i).help});
-    printf("\n| truncation | is | `truncation_value` | bits | source |\n|---|---|---|---|---|\n");
-    for (int i = 0; kure_policy_text(i).name; ++i) {
-        struct kure_choice_text t = kure_policy_text(i);
-        char bits[24];
-        snprintf(bits, sizeof bits, "2 to %d", t.most_bits);
-        print_cells(5, (const char *[]){t.name, t.help, t.value, bits, t.source});
-    }
 }
 
 static void print_markdown(void)
@@ -111,6 +102,20 @@ static void add_quantizer_keys(struct kure_table *table)
     }
 }
 
+static void print_quantizers(void)
+{
+    struct kure_choice_text t;
+    printf("\n### Roundings\n\n| rounding | meaning |\n|---|---|\n");
+    for (int i = 0; (t = kure_rounding_text(i)).name; ++i) print_cells(2, (const char *[]){t.name, t.help});
+    printf("\n### Truncation policies\n\n| truncation | meaning | truncation_value | bits | source |\n|---|---|---|---|---|\n");
+    for (int i = 0; (t = kure_policy_text(i)).name; ++i) {
+        char value[96] = "", bits[24];
+        if (*t.value) snprintf(value, sizeof value, "%s, %g to %g", t.value, t.value_from, t.value_to);
+        snprintf(bits, sizeof bits, "2 to %d", t.most_bits);
+        print_cells(5, (const char *[]){t.name, t.help, value, bits, t.source});
+    }
+}
+
 int kure_command_keys(int argc, char **argv)
 {
     static const struct option options[] = {{"markdown", no_argument, NULL, 'm'}, {"csv", required_argument, NULL, 'v'},
@@ -142,8 +147,12 @@ int kure_command_keys(int argc, char **argv)
         kure_table_set_text(&table, "meaning", k.help);
     }
     add_quantizer_keys(&table);
-    if (markdown) print_markdown();
-    else kure_table_print(&table, stdout);
+    if (markdown) {
+        print_markdown();
+        print_quantizers();
+    } else {
+        kure_table_print(&table, stdout);
+    }
     status = kure_write_tables(&table, csv, json);
     kure_table_free(&table);
     return status;

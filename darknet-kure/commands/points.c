@@ -19,7 +19,7 @@ static const char rounding_names[] =
 #undef KURE_ROUNDING
     ;
 static const char policy_names[] =
-#define KURE_POLICY(ENUM, name, needs, bits, value, above, to, help, source) " " #name
+#define KURE_POLICY(ENUM, name, needs, bits, value, from, to, help, source) " " #name
 #include "../core/policies.def"
 #undef KURE_POLICY
     ;

@@ -20,7 +20,7 @@
 #include "policy.h"
 
 static const enum kure_needs needs_of[] = {
-#define KURE_POLICY(ENUM, name, needs, bits, value, above, to, help, source) \
+#define KURE_POLICY(ENUM, name, needs, bits, value, from, to, help, source) \
     [KURE_TRUNCATION_##ENUM] = KURE_NEEDS_##needs,
 #include "policies.def"
 #undef KURE_POLICY

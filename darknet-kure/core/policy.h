@@ -21,7 +21,7 @@ struct kure_range {
 
 /* Row by row as in policies.def. q has passed kure_quantizer_check, bits > 0. */
 typedef struct kure_range kure_policy(const struct kure_summary *s, const struct kure_quantizer *q);
-#define KURE_POLICY(ENUM, name, needs, bits, value, above, to, help, source) kure_policy kure_policy_##name;
+#define KURE_POLICY(ENUM, name, needs, bits, value, from, to, help, source) kure_policy kure_policy_##name;
 #include "policies.def"
 #undef KURE_POLICY
 

@@ -14,8 +14,8 @@ static const struct kure_choice_text roundings[] = {
 #undef KURE_ROUNDING
 };
 static const struct kure_choice_text policies[] = {
-#define KURE_POLICY(ENUM, name, needs, bits, value, above, to, help, source) \
-    [KURE_TRUNCATION_##ENUM] = {#name, help, value, above, to, bits, source},
+#define KURE_POLICY(ENUM, name, needs, bits, value, from, to, help, source) \
+    [KURE_TRUNCATION_##ENUM] = {#name, help, value, from, to, bits, source},
 #include "policies.def"
 #undef KURE_POLICY
 };
@@ -59,13 +59,11 @@ static enum kure_status check_value(const struct kure_quantizer *q, struct kure_
     double value = q->truncation_value;
     if (!*p->value && value != 0)
         return kure_fail(error, KURE_ERROR_INPUT, "truncation_value is %g: truncation %s takes none", value, p->name);
-    if (!*p->value || (value > p->value_above && value <= p->value_to)) return KURE_OK;
+    if (!*p->value || (value >= p->value_from && value <= p->value_to)) return KURE_OK;
     if (value == 0)
         return kure_fail(error, KURE_ERROR_INPUT, "truncation %s needs a truncation_value: %s", p->name, p->value);
-    if (q->truncation == KURE_TRUNCATION_LP)
-        return kure_fail(error, KURE_ERROR_INPUT, "truncation_value is %g: for lp %s, from 1 to 10", value, p->value);
-    return kure_fail(error, KURE_ERROR_INPUT, "truncation_value is %g: for %s %s, above %g and at most %g", value,
-                     p->name, p->value, p->value_above, p->value_to);
+    return kure_fail(error, KURE_ERROR_INPUT, "truncation_value is %g: for %s %s, from %g to %g", value, p->name, p->value,
+                     p->value_from, p->value_to);
 }
 
 enum kure_status kure_quantizer_check(const struct kure_quantizer *q, struct kure_error *error)

@@ -16,7 +16,7 @@
 static const double STEP_MIN = 0x1p-100, STEP_MAX = 0x1p100;
 
 static kure_policy *const policies[] = {
-#define KURE_POLICY(ENUM, name, needs, bits, value, above, to, help, source) \
+#define KURE_POLICY(ENUM, name, needs, bits, value, from, to, help, source) \
     [KURE_TRUNCATION_##ENUM] = kure_policy_##name,
 #include "policies.def"
 #undef KURE_POLICY

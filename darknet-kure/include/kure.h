@@ -172,7 +172,7 @@ KURE_CHECKED enum kure_status kure_quantizer_check(const struct kure_quantizer *
 struct kure_choice_text {
     const char *name, *help;
     const char *value;          /* policies: what truncation_value is, "" where there is none */
-    double value_above, value_to; /* above < truncation_value <= to */
+    double value_from, value_to;  /* its range */
     int most_bits;
     const char *source;         /* policies: paper or program, or "" */
 };

@@ -279,7 +279,7 @@ static void refused(void **state)
     } cases[] = {
         {good, "bits"}, {good, "bits"}, {good, "step_ratio"}, {good, "narrow"}, {good, "midrise"}, {good, "needs a truncation_value"},
         {good, "takes none"}, {good, "percentile"}, {good, "percentile"}, {good, "from 1 to 10"}, {good, "kl"}, {good, "ema"},
-        {good, "above 0"}, {good, "one of its list"},
+        {good, "from 0.001 to 100"}, {good, "one of its list"},
     };
     cases[0].q.bits = 17;
     cases[1].q.bits = 0;
