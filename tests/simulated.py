@@ -43,22 +43,27 @@ class Tape:
         self.at += 1
         return self.records[self.at - 1]
 
-    def quantize(self, x, quantizer, scale=None):
+    def quantize(self, x, quantizer, scale=None, step_change=0):
+        """step_change: how far a learned step is moved from the scale's; LSQ says what that does"""
         def make():
-            quantized, inside = quantizer.apply(x, scale or quantizer.scale(x))
-            return x.copy(), quantized, inside
-        x0, quantized, inside = self.keep(make)
-        return quantized + np.where(inside, x - x0, 0)
+            step, zero = scale or quantizer.scale(x)
+            quantized, inside = quantizer.apply(x, (step, zero))
+            t = x.astype(np.float32) / np.float32(step)
+            slope = np.where(inside, np.rint(t) - t, np.where(t > 0, quantizer.high, quantizer.low) - zero)
+            return x.copy(), quantized, inside, slope
+        x0, quantized, inside, slope = self.keep(make)
+        return quantized + np.where(inside, x - x0, 0) + slope * step_change
 
     def leaky(self, x, slope=0.1):
         positive = self.keep(lambda: x > 0)
         return np.where(positive, x, slope * x)
 
 
-def per_channel(tape, w, bits):
+def per_channel(tape, w, bits, step_changes=None):
     """w[rows, k] with one symmetric narrow step a row"""
     q = Quantizer(bits, symmetric=True, narrow=True)
-    return np.stack([tape.quantize(row, q) for row in w])
+    changes = np.zeros(len(w)) if step_changes is None else step_changes
+    return np.stack([tape.quantize(row, q, step_change=change) for row, change in zip(w, changes)])
 
 
 def convolve(x, w, bias, size, stride=1, pad=None, groups=1):

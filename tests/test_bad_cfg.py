@@ -56,11 +56,12 @@ def quantization(line, *words, layer=""):
 CASES = {
     # [quantization]
     "bits 1": quantization("bits=1", "bits=1", "2 to 16"),
+    "learned_rate without lsq": quantization("learned_rate=0.5", "learned_rate", "method=lsq"),
     "bits 17": quantization("weight_bits=17", "weight_bits=17", "16"),
     "first_bits 1": quantization("first_bits=1", "first_bits=1", "2 to 16"),
     "misspelt bits": quantization("weight_bit=4", "weight_bit", "weight_bits"),
     "unknown rounding": quantization("rounding=nearest", "rounding=nearest", "half_even"),
-    "unknown method": quantization("method=lsqq", "method=lsqq", "ste"),
+    "unknown method": quantization("method=lsqq", "method=lsqq", "ste", "lsq"),
     "unknown truncation": quantization("weight_truncation=max", "weight_truncation=max", "minmax"),
     "key not built": quantization("sample=weight_bits:3-8", "sample", "not in this version"),
     "quantizer key twice": quantization(f"weight_bits=4\nweight_bits=4 {HERE}", "weight_bits", "twice"),

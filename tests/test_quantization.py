@@ -47,26 +47,28 @@ def first_step(build, folder, cfg, updates=1):
     return step(build, folder, cfg, updates, "-weights", "start.weights")
 
 
-def forward(tape, weights, biases, x, bits, first=8, last=8, scales=None):
-    """The network above; weights and biases by layer number. Returns every layer's output and the scores."""
+def forward(tape, weights, biases, x, bits, first=8, last=8, scales=None, changes=None):
+    """The network above; weights and biases by layer number. Returns every layer's output and the scores.
+    changes: of learned steps, by name of a quantizer or by layer number (of its rows)"""
+    changes = changes or {}
     act = Quantizer(bits, symmetric=False)
     head = Quantizer(last, symmetric=False)
     scales = scales or {}
 
     def quantize(values, quantizer, name):
-        return tape.quantize(values, quantizer, scales.get(name))
+        return tape.quantize(values, quantizer, scales.get(name), changes.get(name, 0))
 
     out = {}
     x = tape.quantize(x, Quantizer(first, symmetric=False), (np.float32(1 / (2 ** first - 1)), -2 ** (first - 1)))
-    y = simulated.convolve(x, simulated.per_channel(tape, weights[0], first), biases[0], 3)
+    y = simulated.convolve(x, simulated.per_channel(tape, weights[0], first, changes.get(0)), biases[0], 3)
     out[0] = quantize(tape.leaky(quantize(y, act, "0 before")), act, "0 after")
     out[1] = simulated.maxpool2(tape, out[0])
-    y = simulated.convolve(out[1], simulated.per_channel(tape, weights[2], bits), biases[2], 3, groups=2)
+    y = simulated.convolve(out[1], simulated.per_channel(tape, weights[2], bits, changes.get(2)), biases[2], 3, groups=2)
     out[2] = quantize(tape.leaky(y, 0), act, "2 after")
     out[3] = quantize(out[2] + out[1], act, "3 after")
-    out[4] = quantize(simulated.convolve(out[3], simulated.per_channel(tape, weights[4], bits), biases[4], 1), act, "4 after")
+    out[4] = quantize(simulated.convolve(out[3], simulated.per_channel(tape, weights[4], bits, changes.get(4)), biases[4], 1), act, "4 after")
     out[5] = quantize(np.concatenate([out[4], out[3]], 1), act, "5 after")
-    y = out[5].reshape(BATCH, -1) @ simulated.per_channel(tape, weights[6], last).T + biases[6]
+    y = out[5].reshape(BATCH, -1) @ simulated.per_channel(tape, weights[6], last, changes.get(6)).T + biases[6]
     out[6] = quantize(y, head, "6 after")
     return out, out[6]
 
@@ -151,7 +153,7 @@ def test_resizing(build, tmp_path):
 
 
 @pytest.mark.parametrize("keys", ({}, dict(weight_truncation="mse", every=3), dict(activation_truncation="percentile", activation_truncation_value=99.5),
-                                  dict(rounding="stochastic"), dict(batchnorm="train", weight_symmetric=0, weight_grid="full")))
+                                  dict(rounding="stochastic"), dict(method="lsq"), dict(method="lsq", step="power_of_two", learned_decay=0.01), dict(batchnorm="train", weight_symmetric=0, weight_grid="full")))
 def test_resume_equals_uninterrupted(keys, build, tmp_path):
     """10 updates = 5 + save + new process + 5, with every state there is: ranges, scales, momentum."""
     ours = dict(bits=4, **keys)

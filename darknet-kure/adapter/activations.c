@@ -58,6 +58,7 @@ struct pass {
     float *y;
     struct kure_noise noise;
     uint64_t nonfinite;
+    size_t features[KURE_MOST_GROUPS]; /* of one image */
 };
 
 static void observe_piece(void *context, int group, size_t offset, size_t count)
@@ -77,6 +78,21 @@ enum kure_status kure_activation_observe(struct kure_activation_quantizer *a, co
 
 /* ------------------------------------------------------------------------- */
 /* Scales                                                                     */
+
+static struct kure_learned_parameter *learned_of(struct kure_activation_quantizer *a, int group)
+{
+    return (struct kure_learned_parameter *)(void *)(a->state + 1 + 2 * KURE_MOST_GROUPS) + group;
+}
+
+static void descend(struct kure_activation_quantizer *a, const struct kure_learned_rate *rate)
+{
+    for (int i = 0; i < kure_activation_groups(a); ++i) {
+        kure_learned_descend(learned_of(a, i), a->group[i].descent, rate, &a->q);
+        a->group[i].descent = 0;
+        a->group[i].scale = kure_learned_scale(learned_of(a, i), &a->q);
+    }
+    a->has_gradient = 0;
+}
 
 /* The range that a scale covers, from the outermost levels. */
 static void range_of(const struct kure_scale *s, const struct kure_quantizer *q, double *low, double *high)
@@ -107,14 +123,21 @@ enum kure_status kure_activation_rescale(struct kure_activation_quantizer *a, st
     covering.truncation_value = 0;
     for (int i = 0; i < kure_activation_groups(a); ++i) {
         struct kure_activation_group *g = &a->group[i];
+        if (a->learned && learned_of(a, i)->least > 0) {
+            g->scale = kure_learned_scale(learned_of(a, i), &a->q);
+            continue;
+        }
         enum kure_status status = kure_scale_find(a->state + 1 + 2 * i, 2, &covering, &g->scale, error);
         if (status != KURE_OK) return status;
+        if (a->learned) kure_learned_begin(learned_of(a, i), g->scale, &a->q);
     }
     return KURE_OK;
 }
 
-enum kure_status kure_activation_refresh(struct kure_activation_quantizer *a, struct kure_error *error)
+enum kure_status kure_activation_refresh(struct kure_activation_quantizer *a, const struct kure_learned_rate *rate,
+                                         struct kure_error *error)
 {
+    if (a->has_gradient) descend(a, rate);
     struct kure_quantizer of_update = quantizer_of_update(&a->q);
     if (a->group[0].observer.n == 0) return KURE_OK;
     for (int i = 0; i < kure_activation_groups(a); ++i) {
@@ -152,14 +175,24 @@ void kure_activation_quantize(const struct kure_activation_quantizer *a, const l
 static void mask_piece(void *context, int group, size_t offset, size_t count)
 {
     struct pass *p = context;
+    struct kure_activation_group *g = &p->a->group[group];
     struct kure_noise noise = p->noise;
     noise.first += offset;
-    kure_ste_backward(p->x + offset, p->y + offset, p->y + offset, count, p->a->group[group].scale, &p->a->q, &noise);
+    if (p->a->learned) {
+        g->descent += kure_learned_step_gradient(p->x + offset, p->y + offset, count, p->features[group], g->scale, &p->a->q, &noise);
+    }
+    kure_ste_backward(p->x + offset, p->y + offset, p->y + offset, count, g->scale, &p->a->q, &noise);
 }
 
-void kure_activation_mask(const struct kure_activation_quantizer *a, const layer *l, const float *x, float *delta,
+void kure_activation_mask(struct kure_activation_quantizer *a, const layer *l, const float *x, float *delta,
                           const struct kure_noise *noise)
 {
-    struct pass p = {.a = (struct kure_activation_quantizer *)(uintptr_t)a, .x = x, .y = delta, .noise = *noise};
+    size_t outputs = (size_t)l->outputs;
+    struct pass p = {.a = a, .x = x, .y = delta, .noise = *noise, .features = {outputs, outputs}};
+    if (a->head_rows) {
+        p.features[0] = outputs / (size_t)a->head_rows * (size_t)a->head_boxes;
+        p.features[1] = outputs - p.features[0];
+    }
     each_piece(a, l, mask_piece, &p);
+    a->has_gradient = a->learned;
 }

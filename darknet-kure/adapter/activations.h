@@ -11,22 +11,25 @@
 #define KURE_ACTIVATIONS_H
 
 #include "host_darknet.h"
-#include "kure.h"
+#include "learned_parameter.h"
 
 enum {
     KURE_MOST_GROUPS = 2, /* boxes and scores of a head; else one */
-    KURE_ACTIVATION_STATE = 1 + 2 * KURE_MOST_GROUPS,
+    KURE_ACTIVATION_STATE = 1 + (2 + KURE_LEARNED_FLOATS) * KURE_MOST_GROUPS,
 };
 
 struct kure_activation_group {
     struct kure_observer observer; /* of this update */
     struct kure_scale scale;
+    double descent;                 /* negative gradient of the learned step in this update */
 };
 
 struct kure_activation_quantizer {
     struct kure_quantizer q;       /* bits = 0: none */
     int head_rows, head_boxes;     /* plan.h; 0: one group */
-    /* what a file keeps: updates combined so far (0: no scale yet), then low and high of each group */
+    int learned;                   /* 1: LSQ; set after init */
+    int has_gradient;
+    /* what a file keeps: updates combined so far (0: no scale yet), low and high of each group, learned parameters */
     float state[KURE_ACTIVATION_STATE];
     struct kure_activation_group group[KURE_MOST_GROUPS];
 };
@@ -46,9 +49,11 @@ void kure_activation_free(struct kure_activation_quantizer *a);
 KURE_CHECKED enum kure_status kure_activation_observe(struct kure_activation_quantizer *a, const layer *l, const float *x,
                                                       struct kure_error *error);
 
-/* Scales from what was observed, then forgets it. Nothing observed: as they were.
+/* Scales from what was observed, then forgets it, or from the learned steps, moved at
+ * `rate`. Nothing observed and no gradient: as they were.
  * KURE_ERROR_INPUT: a step out of range. */
-KURE_CHECKED enum kure_status kure_activation_refresh(struct kure_activation_quantizer *a, struct kure_error *error);
+KURE_CHECKED enum kure_status kure_activation_refresh(struct kure_activation_quantizer *a, const struct kure_learned_rate *rate,
+                                                      struct kure_error *error);
 
 static inline int kure_activation_ready(const struct kure_activation_quantizer *a)
 {
@@ -62,8 +67,9 @@ KURE_CHECKED enum kure_status kure_activation_rescale(struct kure_activation_qua
 void kure_activation_quantize(const struct kure_activation_quantizer *a, const layer *l, const float *x, float *y,
                               const struct kure_noise *noise);
 
-/* Straight through: delta = 0 where x was clipped. noise as in the forward pass. */
-void kure_activation_mask(const struct kure_activation_quantizer *a, const layer *l, const float *x, float *delta,
+/* Straight through: delta = 0 where x was clipped; the gradient of a learned step adds
+ * up. noise as in the forward pass. */
+void kure_activation_mask(struct kure_activation_quantizer *a, const layer *l, const float *x, float *delta,
                           const struct kure_noise *noise);
 
 #endif

@@ -39,6 +39,7 @@ struct kure_simulation {
     float *gradient;                /* room for the largest weight tensor */
     float *activated;               /* [activated_size] room for the largest output */
     size_t activated_size;
+    struct kure_learned_rate rate;  /* of the update under way */
     long long update;               /* whose weights and scales are in force */
     int stale;                      /* weights have changed otherwise */
     int off;                        /* switched off: float */
@@ -87,7 +88,7 @@ static void refresh_weights(struct kure_network *k, int i)
     struct kure_tensor t = kure_tensor_of(&k->net->layers[i], k->simulation->gradient);
     long long update = k->simulation->update;
     s->weights.noise = noise_of(k, update, i, USE_WEIGHTS);
-    if (kure_weights_refresh(&s->weights, &t, update, (int)k->plan.quantization.every, &error) != KURE_OK) {
+    if (kure_weights_refresh(&s->weights, &t, update, (int)k->plan.quantization.every, &k->simulation->rate, &error) != KURE_OK) {
         stop_layer(k, i, &error);
     }
 }
@@ -96,10 +97,22 @@ static void refresh_activations(struct kure_network *k, int i)
 {
     struct simulated_layer *s = &k->simulation->layers[i];
     struct kure_error error;
-    if ((s->before.q.bits && kure_activation_refresh(&s->before, &error) != KURE_OK) ||
-        (s->after.q.bits && kure_activation_refresh(&s->after, &error) != KURE_OK)) {
+    if ((s->before.q.bits && kure_activation_refresh(&s->before, &k->simulation->rate, &error) != KURE_OK) ||
+        (s->after.q.bits && kure_activation_refresh(&s->after, &k->simulation->rate, &error) != KURE_OK)) {
         stop_layer(k, i, &error);
     }
+}
+
+/* As of the update that this minibatch belongs to: Darknet asks for it at the same count. */
+static void set_rate(struct kure_network *k)
+{
+    const network *net = k->net;
+    double images = (double)net->batch * net->subdivisions;
+    k->simulation->rate = (struct kure_learned_rate){
+        .rate = k->plan.quantization.learned_rate * get_current_rate(k->net) / images,
+        .momentum = net->momentum,
+        .decay = k->plan.quantization.learned_decay * images,
+    };
 }
 
 static void begin_minibatch(struct kure_network *k, const network *net)
@@ -108,13 +121,17 @@ static void begin_minibatch(struct kure_network *k, const network *net)
     size_t images = (size_t)net->batch * (size_t)net->subdivisions;
     /* training counts a minibatch's images before its forward pass */
     long long update = (long long)((*net->seen - (net->train ? (size_t)net->batch : 0)) / images);
-    if (update == s->update && !s->stale) return;
-    s->update = update;
-    s->stale = 0;
-    for (int i = 0; i < k->plan.count; ++i) {
-        refresh_weights(k, i);
-        refresh_activations(k, i);
+    if (update != s->update || s->stale) {
+        s->update = update;
+        s->stale = 0;
+        for (int i = 0; i < k->plan.count; ++i) {
+            refresh_weights(k, i);
+            refresh_activations(k, i);
+        }
     }
+    if (!net->train) return;
+    set_rate(k);
+    k->trained = 1;
 }
 
 /* ------------------------------------------------------------------------- */
@@ -131,9 +148,9 @@ static void pass_quantizer(struct kure_network *k, struct kure_activation_quanti
 {
     struct kure_error error;
     size_t n = (size_t)l->outputs * (size_t)l->batch;
-    if (train) {
+    if (train && !(a->learned && kure_activation_ready(a))) {
         if (kure_activation_observe(a, l, x, &error) != KURE_OK) stop_layer(k, number, &error);
-        if (!kure_activation_ready(a) && kure_activation_refresh(a, &error) != KURE_OK) stop_layer(k, number, &error);
+        if (!kure_activation_ready(a) && kure_activation_refresh(a, &k->simulation->rate, &error) != KURE_OK) stop_layer(k, number, &error);
     }
     if (!kure_activation_ready(a) && is_on(k)) {
         snprintf(error.text, sizeof error.text, "no range of its activations is known: they come with training, in the file .kure beside the weights");
@@ -251,6 +268,7 @@ static void attach_layer(struct kure_network *k, int i)
     if (status == KURE_OK) status = kure_activation_init(&s->before, &row->before, row->head_rows, row->head_boxes, &error);
     if (status == KURE_OK) status = kure_activation_init(&s->after, &row->after, row->head_rows, row->head_boxes, &error);
     if (status != KURE_OK) kure_stop(&error);
+    s->weights.learned = s->before.learned = s->after.learned = k->plan.quantization.method == KURE_METHOD_LSQ;
     s->forward = l->forward;
     s->backward = l->backward;
     s->activation = l->type == CONVOLUTIONAL || l->type == CONNECTED || l->type == SHORTCUT ? l->activation : LINEAR;
@@ -300,10 +318,14 @@ void kure_simulation_release(struct kure_network *k)
     k->simulation = NULL;
 }
 
-/* At a checkpoint: what was observed becomes state now rather than at the next minibatch. */
+/* At a checkpoint: what was observed, and the gradients of learned steps, become state now
+ * rather than at the next minibatch. */
 void kure_simulation_settle(struct kure_network *k)
 {
-    for (int i = 0; k->simulation && i < k->plan.count; ++i) refresh_activations(k, i);
+    for (int i = 0; k->simulation && i < k->plan.count; ++i) {
+        kure_weights_settle(&k->simulation->layers[i].weights, &k->simulation->rate);
+        refresh_activations(k, i);
+    }
 }
 
 void kure_simulation_restore(struct kure_network *k)
@@ -311,7 +333,7 @@ void kure_simulation_restore(struct kure_network *k)
     struct kure_error error;
     for (int i = 0; k->simulation && i < k->plan.count; ++i) {
         struct simulated_layer *s = &k->simulation->layers[i];
-        if (s->weights.q.bits && s->weights.state[0] > 0) kure_weights_restore(&s->weights);
+        if (s->weights.q.bits && s->weights.state[0].value != 0) kure_weights_restore(&s->weights);
         if ((kure_activation_ready(&s->before) && kure_activation_rescale(&s->before, &error) != KURE_OK) ||
             (kure_activation_ready(&s->after) && kure_activation_rescale(&s->after, &error) != KURE_OK)) {
             stop_layer(k, i, &error);
@@ -328,7 +350,7 @@ void kure_simulation_each_tensor(struct kure_network *k, kure_tensor_function *f
             const char *name;
             float *data;
             size_t count;
-        } parts[] = {{"weight_scales", s->weights.state, s->weights.q.bits ? 2 * s->weights.rows : 0},
+        } parts[] = {{"weight_scales", (float *)(void *)s->weights.state, s->weights.q.bits ? KURE_LEARNED_FLOATS * s->weights.rows : 0},
                      {"range_before", s->before.state, s->before.q.bits ? KURE_ACTIVATION_STATE : 0},
                      {"range_after", s->after.state, s->after.q.bits ? KURE_ACTIVATION_STATE : 0}};
         for (int p = 0; p < 3; ++p) {

@@ -13,7 +13,7 @@
 /* Sections and keys that this version does not have: refused by name, so that nobody
  * trains without what the cfg asks for. */
 static const char *const reserved_sections[] = {"quantize"};
-static const char *const reserved_keys[] = {"freeze_at", "sample", "profile", "learned_rate", "learned_decay"};
+static const char *const reserved_keys[] = {"freeze_at", "sample", "profile"};
 
 static int is_among(const char *const *names, size_t count, const char *name)
 {
@@ -202,6 +202,11 @@ static enum kure_status check_together(const struct kure_cfg *cfg, const struct 
         const char *key = q->first_bits == 1 ? "first_bits" : "last_bits";
         return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] %s=1: must be from 2 to 16, or 0 for float", o->path,
                          line_of(cfg, "quantization", key), key);
+    }
+    int learned = line_of(cfg, "quantization", "learned_rate"), decay = line_of(cfg, "quantization", "learned_decay");
+    if ((learned || decay) && q->method != KURE_METHOD_LSQ) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] %s is read with method=lsq only", o->path,
+                         learned ? learned : decay, learned ? "learned_rate" : "learned_decay");
     }
     for (int i = 0; i < o->layers; ++i) {
         const struct kure_layer_options *l = &o->layer[i];

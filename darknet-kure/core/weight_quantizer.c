@@ -19,8 +19,9 @@ enum kure_status kure_weights_init(struct kure_weight_quantizer *w, const struct
     w->factors = calloc(rows, sizeof *w->factors);
     w->row = malloc(row_length * sizeof *w->row);
     w->place = calloc(rows, sizeof *w->place);
-    w->state = calloc(2 * rows, sizeof *w->state);
-    if (w->values && w->scales && w->factors && w->row && w->place && w->state) return KURE_OK;
+    w->state = calloc(rows, sizeof *w->state);
+    w->descent = calloc(rows, sizeof *w->descent);
+    if (w->values && w->scales && w->factors && w->row && w->place && w->state && w->descent) return KURE_OK;
     kure_weights_free(w);
     return kure_fail_memory(error);
 }
@@ -33,6 +34,7 @@ void kure_weights_free(struct kure_weight_quantizer *w)
     free(w->row);
     free(w->place);
     free(w->state);
+    free(w->descent);
     memset(w, 0, sizeof *w);
 }
 
@@ -79,11 +81,22 @@ static enum kure_status find_scales(struct kure_weight_quantizer *w, const float
         if (status != KURE_OK) return status;
     }
     w->has_scales = 1;
-    for (size_t c = 0; c < w->rows; ++c) {
-        w->state[c] = w->scales[c].step;
-        w->state[w->rows + c] = (float)w->scales[c].zero_point;
+    for (size_t p = 0; p < parts; ++p) {
+        if (w->learned) kure_learned_begin(&w->state[p], w->scales[p], &w->q);
+        else w->state[p] = (struct kure_learned_parameter){.value = w->scales[p].step, .zero_point = (float)w->scales[p].zero_point};
     }
     return KURE_OK;
+}
+
+void kure_weights_settle(struct kure_weight_quantizer *w, const struct kure_learned_rate *rate)
+{
+    if (!w->has_gradient) return;
+    for (size_t p = 0; p < (by_row(w) ? w->rows : 1); ++p) {
+        if (w->state[p].least > 0) kure_learned_descend(&w->state[p], w->descent[p], rate, &w->q);
+        w->descent[p] = 0;
+    }
+    w->has_gradient = 0;
+    kure_weights_restore(w);
 }
 
 static int is_search(enum kure_truncation truncation)
@@ -93,7 +106,7 @@ static int is_search(enum kure_truncation truncation)
 }
 
 enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const struct kure_tensor *t, long long update, int every,
-                                      struct kure_error *error)
+                                      const struct kure_learned_rate *rate, struct kure_error *error)
 {
     size_t k = w->row_length, rows = w->rows;
     const float *x = t->weights;
@@ -102,7 +115,8 @@ enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const str
         rows = gather(w, t, t->scratch);
         x = t->scratch;
     }
-    if (!w->has_scales || !is_search(w->q.truncation) || update % every == 0) {
+    kure_weights_settle(w, rate);
+    if (!w->has_scales || (!w->learned && (!is_search(w->q.truncation) || update % every == 0))) {
         enum kure_status status = by_row(w) ? find_scales(w, x, rows, k, error) : find_scales(w, x, 1, rows * k, error);
         if (status != KURE_OK) return status;
     }
@@ -122,25 +136,34 @@ enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const str
 
 void kure_weights_restore(struct kure_weight_quantizer *w)
 {
-    for (size_t c = 0; c < w->rows; ++c) w->scales[c] = (struct kure_scale){w->state[c], (int)w->state[w->rows + c]};
+    if ((w->state[0].least > 0) != w->learned) return; /* of a training by another method */
+    for (size_t p = 0; p < (by_row(w) ? w->rows : 1); ++p) {
+        w->scales[p] = w->learned ? kure_learned_scale(&w->state[p], &w->q)
+                                  : (struct kure_scale){w->state[p].value, (int)w->state[p].zero_point};
+    }
     w->has_scales = 1;
 }
 
 int kure_weights_clip(const struct kure_weight_quantizer *w)
 {
-    return w->q.truncation != KURE_TRUNCATION_MINMAX || w->q.step_ratio < 1 || w->q.step != KURE_STEP_FREE;
+    return w->learned || w->q.truncation != KURE_TRUNCATION_MINMAX || w->q.step_ratio < 1 || w->q.step != KURE_STEP_FREE;
 }
 
 void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kure_tensor *t, float *gradient, float *updates)
 {
-    size_t k = w->row_length;
+    size_t k = w->row_length, features = by_row(w) ? k : k * w->rows;
+    w->has_gradient = w->learned;
     for (size_t c = 0; c < w->rows; ++c) {
         float *g = gradient + c * k;
         if (w->factors[c] != 0) {
             kure_cpu()->multiply(t->weights + c * k, w->row, k, w->factors[c]);
             struct kure_noise noise = w->noise;
             noise.first += w->place[c] * k;
-            kure_ste_backward(w->row, g, g, k, w->scales[by_row(w) ? w->place[c] : 0], &w->q, &noise);
+            size_t part = by_row(w) ? w->place[c] : 0;
+            if (w->learned) { /* values = Q(w s)/s, so that the step's gradient is that of Q over s */
+                w->descent[part] += kure_learned_step_gradient(w->row, g, k, features, w->scales[part], &w->q, &noise) / w->factors[c];
+            }
+            kure_ste_backward(w->row, g, g, k, w->scales[part], &w->q, &noise);
         }
         for (size_t i = 0; i < k; ++i) updates[c * k + i] += g[i];
     }

@@ -9,19 +9,23 @@
 #ifndef KURE_WEIGHT_QUANTIZER_H
 #define KURE_WEIGHT_QUANTIZER_H
 
-#include "kure.h"
+#include "learned_parameter.h"
 
 struct kure_weight_quantizer {
     struct kure_quantizer q; /* bits = 0: none, and nothing below holds */
     size_t rows, row_length;
     int fold;
     struct kure_noise noise;  /* of this update; set before a refresh */
-    int has_scales;           /* set them to keep scales of a file */
+    int learned;              /* 1: LSQ; set after init */
+    int has_scales;
+    int has_gradient;         /* of the learned steps, for the update that ends */
+    double *descent;          /* [rows] or [1] negative gradients of the learned steps */
     float *values;            /* [rows][row_length] */
     struct kure_scale *scales; /* [rows], or [1] with granularity tensor */
     float *factors;           /* [rows] s; 0: the row stays float. Without folding all 1 */
     size_t *place;            /* [rows] number of the row among those that are quantized */
-    float *state;             /* [2][rows] steps, zero points: the scales as a file keeps them */
+    /* [rows] or [1] what a file keeps of the scales; without LSQ: value is the step */
+    struct kure_learned_parameter *state;
     float *row;               /* [row_length] room */
 };
 
@@ -34,9 +38,14 @@ void kure_weights_free(struct kure_weight_quantizer *w);
  *   tensor [in]: the master weights; scratch: [rows][row_length], used with folding
  *   update, every [in]: policies that search find their scales anew where update is a
  *                       multiple of every, or where there are none
+ *   rate   [in]: of the update that ended, for learned steps
  * KURE_ERROR_INPUT: weights that are not finite, a step outside 2^-100 .. 2^100. */
 KURE_CHECKED enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const struct kure_tensor *tensor,
-                                                   long long update, int every, struct kure_error *error);
+                                                   long long update, int every, const struct kure_learned_rate *rate,
+                                                   struct kure_error *error);
+
+/* Moves the learned steps at once, if the update has left them a gradient. */
+void kure_weights_settle(struct kure_weight_quantizer *w, const struct kure_learned_rate *rate);
 
 /* Takes over scales that a file has put into `state`. */
 void kure_weights_restore(struct kure_weight_quantizer *w);
