@@ -368,3 +368,24 @@ def test_several_gpus_on_the_cpu(command, data, build, pictures, boxes, tmp_path
     data = {"classes": pictures / "classes.data", "boxes": boxes / "boxes.data"}[data]
     programs.refuse(build.darknet(tmp_path, command, "train", data, "net.cfg", "-gpus", "0,1"), "-gpus names 2 GPUs", "GPU=1")
     assert [p.name for p in tmp_path.iterdir()] == ["net.cfg"]
+
+
+@pytest.mark.parametrize("command", ("classifier", "detector"))
+def test_no_batch_is_loaded_past_the_last(command, build, boxes, tmp_path):
+    """With one image a batch, as many of four images matter as there are updates: a rubbish one that is not trained on does no harm."""
+    for folder in ("images", "labels"):
+        shutil.copytree(boxes / folder, tmp_path / folder)
+    images = sorted((tmp_path / "images").iterdir())[:4]
+    (tmp_path / "train.list").write_text("".join(f"{image}\n" for image in images))
+    (tmp_path / "labels.list").write_text("0\n1\n2\n")
+    data = write_data_file(tmp_path / "d.data", tmp_path)
+    for updates in (1, 2):
+        keys = dict(batch=1, subdivisions=1, seed=2, max_batches=updates)
+        (tmp_path / "net.cfg").write_text(networks.classifier(keys) if command == "classifier" else networks.detector(**keys))
+        failed = 0
+        for image in images:
+            good = image.read_bytes()
+            image.write_bytes(b"rubbish")
+            failed += build.darknet(tmp_path, command, "train", data, "net.cfg").returncode
+            image.write_bytes(good)
+        assert failed == updates
