@@ -4,6 +4,7 @@
 #   GPU CUDNN OPENCV OPENMP DEBUG ARCH   Darknet's own flags (OPENMP=1 is our default)
 #   BLAS=0           Darknet's own matrix product instead of OpenBLAS
 #   FIXES=0          only the seam, not the numbered fixes
+#   KURE=0           Darknet without the plugin
 #   SANITIZE=address,undefined           instrumented build
 #   BUILD=DIR        where everything goes (default: build)
 #   V=1              print the commands
@@ -30,7 +31,6 @@ MAKEFLAGS += --no-builtin-rules
 Q := $(if $(V),,@)
 
 ROOT := $(CURDIR)
-comma := ,
 TREE := $(BUILD)/darknet-src
 SYSROOT := $(ROOT)/build/sysroot
 
@@ -131,11 +131,22 @@ $(BUILD)/harness: tests/host/harness.c $(BUILD)/darknet
 		VPATH='./src/:$(ROOT)/tests/host' $(DARKNET_FLAGS) > $(BUILD)/harness.log 2>&1 || { tail -n 20 $(BUILD)/harness.log; exit 1; }
 	@cp $(TREE)/harness $@
 
+# What to type after `make patch`, with the flags that it was given.
+IN_PLACE_FLAGS = OPENMP=$(OPENMP) $(foreach flag,BLAS FIXES,$(if $(filter 0,$($(flag))),$(flag)=0)) $(foreach flag,GPU CUDNN OPENCV,$(if $(filter 1,$($(flag))),$(flag)=1))
+LIBRARIES_COMMAND = make -C $(ROOT) BUILD=$(BUILD) $(strip $(IN_PLACE_FLAGS))
+IN_PLACE_COMMAND = make -C $(abspath $(DARKNET)) KURE_MK=$(ROOT)/darknet-kure/host.mk KURE_BUILD=$(abspath $(BUILD)) $(strip $(IN_PLACE_FLAGS))
+
 .PHONY: patch unpatch
 patch unpatch:
 	@test -n "$(DARKNET)" || { echo "make $@ DARKNET=DIR: name the Darknet tree to change" >&2; exit 1; }
 	@scripts/apply_patches.sh $(if $(filter unpatch,$@),-R,--fixes $(FIXES) --blas $(BLAS)) $(DARKNET)
-	@$(if $(filter patch,$@),echo "Patched $(DARKNET). To build there: make DARKNET=$(DARKNET) here once for the libraries$(comma) then$(comma) in that tree$(comma) make OPENMP=1 KURE_MK=$(ROOT)/darknet-kure/host.mk",echo "$(DARKNET) is as it was.")
+ifneq ($(filter patch,$(MAKECMDGOALS)),)
+	@echo 'Patched $(DARKNET). To build there, the libraries first:'
+	@echo '  $(LIBRARIES_COMMAND)'
+	@echo '  $(IN_PLACE_COMMAND)'
+else
+	@echo '$(DARKNET) is as it was.'
+endif
 
 include tests/unit/unit.mk
 
@@ -150,7 +161,7 @@ setup:
 
 # ---- demo, paper, tests, bench ---------------------------------------------
 
-.PHONY: demo paper test bench check-patches golden docs fuzz install clean help
+.PHONY: demo paper test bench check-patches golden docs install clean help
 demo:
 	@scripts/setup.sh build blas demo
 	@$(MAKE) --no-print-directory all
@@ -182,11 +193,16 @@ golden:
 docs: all
 	@$(PYTHON) scripts/docs.py
 
+ifeq ($(KURE),1)
 install: $(BUILD)/darknet
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib
 	install -m 755 $(BUILD)/darknet $(DESTDIR)$(PREFIX)/bin/darknet-kure
 	install -m 644 darknet-kure/include/*.h $(DESTDIR)$(PREFIX)/include
 	install -m 644 $(BUILD)/libkure.a $(DESTDIR)$(PREFIX)/lib
+else
+install:
+	@echo "make install KURE=$(KURE): there is no plugin to install" >&2; exit 1
+endif
 
 clean:
 	rm -rf $(BUILD)
@@ -206,4 +222,4 @@ help:
 #H make clean              remove build/
 #H
 #H flags: DARKNET=DIR GPU=1 CUDNN=1 OPENCV=1 OPENMP=0 DEBUG=1 ARCH= BLAS=0 FIXES=0
-#H        SANITIZE=address,undefined BUILD=DIR
+#H        KURE=0 SANITIZE=address,undefined BUILD=DIR

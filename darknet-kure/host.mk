@@ -21,6 +21,10 @@ LDFLAGS += $(foreach d,$(KURE_LIBRARY_FOLDERS),-L$d -Wl,-rpath,$d)
 endif
 
 ifneq ($(KURE), 0)
+# The libraries know Darknet's structs from the header that they were built with.
+ifneq ($(shell cmp include/darknet.h $(KURE_BUILD)/darknet-src/include/darknet.h 2>&1),)
+$(error include/darknet.h here is not that of the libraries in $(KURE_BUILD): run the first command that `make patch` printed; where this tree's darknet.h is its own, unpatch it, run `make DARKNET=$(CURDIR)` in $(abspath $(KURE_DIR)/..), and patch it again)
+endif
 COMMON += -DKURE -I$(KURE_DIR)/adapter
 LDFLAGS := $(KURE_BUILD)/libkure_adapter.a $(KURE_BUILD)/libkure.a -ljansson -lxxhash $(LDFLAGS)
 darknet: $(KURE_BUILD)/libkure_adapter.a $(KURE_BUILD)/libkure.a
@@ -35,3 +39,6 @@ ifneq ($(SANITIZE),)
 CFLAGS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -g
 LDFLAGS += -fsanitize=$(SANITIZE)
 endif
+
+# The rule above must not become the goal of Darknet's Makefile.
+.DEFAULT_GOAL :=

@@ -153,6 +153,7 @@ CASES = {
     "route to itself": (text(layer="\n" + networks.section("route", layers="2")), ("layer 2",)),
     "subdivisions 0": (text(net="subdivisions=0"), ("subdivisions=0",)),
     "subdivisions above batch": (text(net="subdivisions=8"), ("subdivisions=8",)),
+    "subdivisions that do not divide batch": net("subdivisions=3", "subdivisions=3", "batch=4"),
     "filters that do not fit [yolo]": (text().replace(networks.classifier_head(3), networks.yolo(2).replace("filters=14", "filters=13")), ("14",)),
 }
 COMMANDS = {

@@ -1,5 +1,6 @@
 """Faults in weights, sidecars, data files, lists, images and logs: one sentence each, and what was there stays."""
 import random
+import re
 import resource
 import shutil
 import signal
@@ -228,7 +229,7 @@ def test_full_device(build, tmp_path):
 def test_missing_backup_folder(build, pictures, tmp_path):
     (tmp_path / "net.cfg").write_text(CFG)
     data = write_data_file(tmp_path / "d.data", pictures, backup="nowhere")
-    programs.refuse(build.darknet(tmp_path, "classifier", "train", data, "net.cfg"), "backup=nowhere")
+    programs.refuse(build.darknet(tmp_path, "classifier", "train", data, "net.cfg"), "d.data:6: backup=nowhere")
 
 
 # ---- data --------------------------------------------------------------------------------
@@ -265,15 +266,27 @@ DATA = {
     "no list": (lambda f: [(f / n).unlink() for n in ("train.list", "valid.list")], ("train.list",), ("valid.list",)),
     "empty list": (both_lists(lambda s: ""), ("train.list", "no images"), ("valid.list", "no image")),
     "blank list": (both_lists(lambda s: "\n\n"), ("train.list", "no images"), ("valid.list", "no image")),
-    "missing image": (both_lists(lambda s: "/nowhere/0_disc.png\n"), ("/nowhere/0_disc.png",), ("valid.list:1", "/nowhere/0_disc.png")),
+    "a folder as data file": (lambda f: [(f / "d.data").unlink(), (f / "d.data").mkdir()], ("d.data: Is a directory",), None),
+    "a folder as list": (edit("d.data", lambda s: re.sub("train = .*", "train = .", s)), ("d.data:2: train=.: Is a directory",), None),
+    "no key train": (edit("d.data", lambda s: s.replace("train", "trian")), ("d.data: no 'train='", "data/train.list"), None),
+    "no key labels": (edit("d.data", lambda s: s.replace("labels =", "label =")), ("d.data: no 'labels='", "data/labels.list"), None),
+    "missing image": (both_lists(lambda s: s + "/nowhere/0_disc.png\n"), ("train.list:25: image /nowhere/0_disc.png",), ("valid.list:25", "/nowhere/0_disc.png")),
+    "empty line in the list": (both_lists(lambda s: s.replace("\n", "\n\n", 1)), ("train.list:2: an empty line",), ("valid.list:2",)),
     "empty image": (spoiled_image(b""), ("0_disc.png",), ("0_disc.png",)),
     "image of rubbish": (spoiled_image(b"\x89PNG\r\n\x1a\nrubbish"), ("0_disc.png",), ("0_disc.png",)),
-    "a folder as image": (lambda f: [(f / "0_disc.png").mkdir(), both_lists(lambda s: f"{f}/0_disc.png\n")(f)], ("0_disc.png",), ("0_disc.png",)),
+    "a folder as image": (lambda f: [(f / "0_disc.png").mkdir(), both_lists(lambda s: f"{f}/0_disc.png\n")(f)], ("train.list:1", "0_disc.png", "directory"), ("0_disc.png",)),
     "no labels": (lambda f: (f / "labels.list").unlink(), ("labels.list",), ("labels.list",)),
-    "labels that match nothing": (edit("labels.list", lambda s: "ape\nbee\ncat\n"), ("label", "_"), ("valid.list:1", "label")),
-    "fewer labels than classes": (edit("labels.list", lambda s: "cross\ndisc\n"), ("2", "3"), ("labels.list", "2 labels", "classes=3")),
-    "more classes than outputs": (edit("d.data", lambda s: s.replace("classes = 3", "classes = 9")), ("9",), ("classes=9", "3")),
-    "no classes": (edit("d.data", lambda s: s.replace("classes = 3", "classes = 0")), None, ("classes=0",)),
+    "labels that match nothing": (edit("labels.list", lambda s: "ape\nbee\ncat\n"), ("train.list:1: no label", "_"), ("valid.list:1", "label")),
+    "a label that is missing": (edit("labels.list", lambda s: s.replace("stripe", "strope")), ("train.list:3: no label",), ("valid.list:3",)),
+    "empty label": (edit("labels.list", lambda s: s.replace("cross", "")), ("labels.list:1: an empty label",), None),
+    "fewer labels than classes": (edit("labels.list", lambda s: "cross\ndisc\n"), ("labels.list: 2 labels", "classes=3"), ("labels.list", "2 labels", "classes=3")),
+    "more classes than outputs": (edit("d.data", lambda s: s.replace("classes = 3", "classes = 9")), ("d.data:1: classes=9: must be 3",), ("classes=9", "3")),
+    "no classes": (edit("d.data", lambda s: s.replace("classes = 3", "classes = 0")), ("d.data:1: classes=0: must be 3",), ("classes=0",)),
+    "negative classes": (edit("d.data", lambda s: s.replace("classes = 3", "classes = -1")), ("d.data:1: classes=-1: must be 3",), ("classes=-1",)),
+    "classes a word": (edit("d.data", lambda s: s.replace("classes = 3", "classes = x")), ("d.data:1: classes=x: must be 3",), None),
+    "no key classes": (edit("d.data", lambda s: s.replace("classes =", "clases =")), ("d.data: no 'classes='", "3"), None),
+    "a file as backup": (edit("d.data", lambda s: re.sub("backup = .*", "backup = net.cfg", s)), ("d.data:6: backup=net.cfg: Not a directory",), None),
+    "no key backup": (edit("d.data", lambda s: s.replace("backup", "bakup")), ("d.data: no 'backup='", "/backup/"), None),
 }
 
 
@@ -312,9 +325,10 @@ def test_detector_faults(build, boxes, tmp_path):
     shutil.copy(boxes / "images" / "000.png", spoiled)  # there is no labels/x.txt
     (tmp_path / "train.list").write_text(f"{spoiled}\n")
     data = write_data_file(tmp_path / "d.data", tmp_path, classes=2)
-    programs.refuse(build.darknet(tmp_path, "detector", "train", data, "net.cfg"), "labels/x.txt")
-    (tmp_path / "train.list").write_text("/nowhere/x.png\n")
-    programs.refuse(build.darknet(tmp_path, "detector", "train", data, "net.cfg"), "/nowhere/x.png")
+    programs.refuse(build.darknet(tmp_path, "detector", "train", data, "net.cfg"), "train.list:1", "labels/x.txt")
+    good = (boxes / "train.list").read_text()
+    (tmp_path / "train.list").write_text(good + "/nowhere/x.png\n")
+    programs.refuse(build.darknet(tmp_path, "detector", "train", data, "net.cfg"), "train.list:13: image /nowhere/x.png")
     (tmp_path / "train.list").write_text("")
     programs.refuse(build.darknet(tmp_path, "detector", "train", data, "net.cfg"), "train.list", "no images")
     assert not list(tmp_path.glob("*.weights*"))
@@ -341,6 +355,37 @@ def test_log_needs_a_training_loop_that_keeps_it(build, tmp_path):
 
 
 def test_adam_on_the_cpu(build, pictures, tmp_path):
-    (tmp_path / "net.cfg").write_text(networks.classifier({"max_batches": 3, "adam": 1}, {}))
-    programs.refuse(build.darknet(tmp_path, "classifier", "train", pictures / "classes.data", "net.cfg"), "adam")
+    (tmp_path / "net.cfg").write_text("[net]\nadam=1\n" + networks.classifier({"max_batches": 3}, {}).split("\n", 1)[1])
+    programs.refuse(build.darknet(tmp_path, "classifier", "train", pictures / "classes.data", "net.cfg"), "net.cfg:2: adam=1", "GPU")
+    programs.refuse(build.harness(tmp_path, "train", "net.cfg", "out.weights"), "adam=1", "GPU")
     assert [p.name for p in tmp_path.iterdir()] == ["net.cfg"]
+
+
+@pytest.mark.parametrize("command,data", (("classifier", "classes"), ("detector", "boxes")))
+def test_several_gpus_on_the_cpu(command, data, build, pictures, boxes, tmp_path):
+    cfg = networks.classifier({"max_batches": 3}, {"log": "log.csv"}) if command == "classifier" else networks.detector({}, max_batches=3)
+    (tmp_path / "net.cfg").write_text(cfg)
+    data = {"classes": pictures / "classes.data", "boxes": boxes / "boxes.data"}[data]
+    programs.refuse(build.darknet(tmp_path, command, "train", data, "net.cfg", "-gpus", "0,1"), "-gpus names 2 GPUs", "GPU=1")
+    assert [p.name for p in tmp_path.iterdir()] == ["net.cfg"]
+
+
+@pytest.mark.parametrize("command", ("classifier", "detector"))
+def test_no_batch_is_loaded_past_the_last(command, build, boxes, tmp_path):
+    """With one image a batch, as many of four images matter as there are updates: a rubbish one that is not trained on does no harm."""
+    for folder in ("images", "labels"):
+        shutil.copytree(boxes / folder, tmp_path / folder)
+    images = sorted((tmp_path / "images").iterdir())[:4]
+    (tmp_path / "train.list").write_text("".join(f"{image}\n" for image in images))
+    (tmp_path / "labels.list").write_text("0\n1\n2\n")
+    data = write_data_file(tmp_path / "d.data", tmp_path)
+    for updates in (1, 2):
+        keys = dict(batch=1, subdivisions=1, seed=2, max_batches=updates)
+        (tmp_path / "net.cfg").write_text(networks.classifier(keys) if command == "classifier" else networks.detector(**keys))
+        failed = 0
+        for image in images:
+            good = image.read_bytes()
+            image.write_bytes(b"rubbish")
+            failed += build.darknet(tmp_path, command, "train", data, "net.cfg").returncode
+            image.write_bytes(good)
+        assert failed == updates

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+import networks
 import programs
 
 STOCK_FILES = ("Makefile", "include/darknet.h", "src/parser.c", "src/network.c", "examples/darknet.c")
@@ -76,6 +77,35 @@ def test_patch_and_unpatch(tree, tmp_path):
     assert again.returncode != 0 and "patched already" in again.stderr
     programs.succeed(make("unpatch", f"DARKNET={tree}"))
     assert programs.files_under(tree) == before
+
+
+def test_build_in_place(build, tree, pictures, tmp_path):
+    """The commands that make patch prints, as they are; -O0 because nothing is computed here."""
+    said = programs.succeed(make("patch", f"DARKNET={tree}", f"BUILD={build.folder}")).stdout
+    libraries, in_place = (line.split() for line in said.splitlines() if line.startswith("  make "))
+    assert libraries[:3] == ["make", "-C", str(programs.ROOT)] and f"BUILD={build.folder}" in libraries
+    programs.succeed(programs.run(in_place + ["-j2", "OPTS=-O0"], tmp_path, env={"MAKEFLAGS": ""}))
+    (tmp_path / "net.cfg").write_text(networks.classifier({"max_batches": 1}, {}))
+    programs.succeed(programs.run([tree / "darknet", "classifier", "train", pictures / "classes.data", "net.cfg"], tmp_path))
+    assert (tmp_path / "net.weights.kure").exists()
+
+
+def test_libraries_of_another_header_are_refused(build, tree, tmp_path):
+    programs.succeed(make("patch", f"DARKNET={tree}"))
+    with open(tree / "include" / "darknet.h", "a") as header:
+        header.write("/* mine */\n")
+    result = programs.run(["make", "-C", tree, f"KURE_MK={programs.ROOT}/darknet-kure/host.mk", f"KURE_BUILD={build.folder}"], tmp_path,
+                          env={"MAKEFLAGS": ""})
+    assert result.returncode != 0 and "include/darknet.h here is not that of the libraries" in result.stderr, programs.describe(result)
+    assert not (tree / "darknet").exists()
+
+
+def test_targets_that_cannot_work_say_so(tmp_path):
+    for target, word in (("fuzz", "No rule"), ("install", "no plugin to install")):
+        result = make(target, "KURE=0", f"BUILD={tmp_path}/build", f"PREFIX={tmp_path}/installed")
+        assert result.returncode != 0 and word in result.stderr, programs.describe(result)
+        assert not (tmp_path / "installed").exists() and not (tmp_path / "build" / "darknet").exists()
+    assert "KURE=0" in programs.succeed(make("help")).stdout
 
 
 def test_changed_tree_is_refused_untouched(tree):

@@ -34,6 +34,9 @@ void kure_weights_loaded(network *net, const char *file, int start, int cutoff);
 /* After `seen` is set to zero by -clear: momentum of an earlier run is dropped. */
 void kure_cleared(network *net);
 
+/* Before all weights are saved as `file`: those that are not finite end the process. */
+void kure_weights_saving(network *net, const char *file);
+
 /* The file `written` holds all the weights that will be called `file`: the same
  * path, or a temporary one that is renamed next. Writes `file`.kure.new. */
 void kure_weights_written(network *net, const char *written, const char *file, int cutoff);
@@ -43,7 +46,8 @@ void kure_weights_saved(network *net, const char *file, int cutoff);
 
 /* Once after each update of a training loop: log row, status line, and, after
  * SIGINT or SIGTERM, a checkpoint `backup`/`base`.backup and the end.
- * loss [in]: mean over the images of the update, as Darknet prints it. */
+ * loss [in]: mean over the images of the update, as Darknet prints it; one that
+ *            is not finite ends the process before any of this. */
 void kure_iteration(network **nets, int n, float loss, const char *backup, const char *base);
 
 /* 1 where kure_iteration keeps one status line on a terminal, so that the

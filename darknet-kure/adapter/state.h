@@ -4,6 +4,9 @@
 #ifndef KURE_STATE_H
 #define KURE_STATE_H
 
+#include <stdint.h>
+#include <string.h>
+
 #include "host_darknet.h"
 #include "kure.h"
 #include "plan.h"
@@ -43,6 +46,14 @@ struct kure_network {
 
 /* Prints the sentence and ends the process with status 1. */
 void kure_stop(const struct kure_error *error) __attribute__((noreturn));
+
+/* By bits: Darknet's link switches the float environment, ours must not matter. */
+static inline int kure_is_finite(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bits & 0x7f800000u) != 0x7f800000u;
+}
 
 /* Updates done, as Darknet counts them; survives saving and loading. */
 long long kure_updates_done(const network *net);

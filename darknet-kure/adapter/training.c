@@ -1,5 +1,6 @@
 /* training.c: once an update: log row, status line, and SIGINT's checkpoint. */
 #define _GNU_SOURCE
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +49,21 @@ static void check_backup(const char *backup)
     if (access(backup, W_OK | X_OK) == 0) return;
     struct kure_error error;
     snprintf(error.text, sizeof error.text, "backup=%s: no such folder, or it cannot be written: no checkpoint could be saved", backup);
+    kure_stop(&error);
+}
+
+/* Neither a checkpoint nor a row of the log is worth keeping from here on. */
+static void stop_diverged(const network *net, float loss, const char *backup)
+{
+    const struct kure_network *k = net->kure;
+    const struct kure_kurtosis_options *o = &k->plan.kurtosis;
+    struct kure_error error;
+    int unlimited = k->plan.regularized && o->lambda > 0 && o->max_step == 0;
+    snprintf(error.text, sizeof error.text, "%s: update %lld: the loss is %s, the training has diverged: try a lower learning_rate "
+             "(%g at this update)%s; the checkpoints in %s are of earlier updates", k->options.path, kure_updates_done(net),
+             isnan(loss) ? "nan" : "infinite", (double)get_current_rate((network *)(uintptr_t)net),
+             unlimited ? " or [kurtosis] max_step above 0" : "", backup);
+    if (kure_owns_terminal()) fprintf(stderr, "\n");
     kure_stop(&error);
 }
 
@@ -110,6 +126,7 @@ void kure_iteration(network **nets, int n, float loss, const char *backup, const
     network *net = nets[0];
     struct kure_network *k = net->kure;
     long long update = kure_updates_done(net);
+    if (!kure_is_finite(loss)) stop_diverged(net, loss, backup);
     catch_signals();
     check_backup(backup);
     k->trained = 1;

@@ -173,15 +173,35 @@ static enum kure_status check_section_type(const struct kure_cfg_section *s, con
     return KURE_OK;
 }
 
-/* Line of a key in the first section of that type, 0: not given. */
+/* The first entry of that key in a section, NULL: not given. */
+static const struct kure_cfg_entry *entry_of(const struct kure_cfg_section *s, const char *key)
+{
+    for (int i = 0; i < s->count; ++i) {
+        if (strcmp(s->entries[i].key, key) == 0) return &s->entries[i];
+    }
+    return NULL;
+}
+
+/* Line of a key in the first section of that type that has it, 0: not given. */
 static int line_of(const struct kure_cfg *cfg, const char *type, const char *key)
 {
     for (int i = 0; i < cfg->count; ++i) {
-        for (int j = 0; strcmp(cfg->sections[i].type, type) == 0 && j < cfg->sections[i].count; ++j) {
-            if (strcmp(cfg->sections[i].entries[j].key, key) == 0) return cfg->sections[i].entries[j].line;
-        }
+        const struct kure_cfg_entry *e = strcmp(cfg->sections[i].type, type) == 0 ? entry_of(&cfg->sections[i], key) : NULL;
+        if (e) return e->line;
     }
     return 0;
+}
+
+/* Darknet would leave the rest of a batch out of every update. Read as Darknet reads it,
+ * which itself refuses what is no batch at all. */
+static enum kure_status check_subdivisions(const struct kure_cfg *cfg, struct kure_error *error)
+{
+    const struct kure_cfg_section *s = &cfg->sections[0];
+    const struct kure_cfg_entry *b = entry_of(s, "batch"), *d = entry_of(s, "subdivisions");
+    int batch = b && b->value ? atoi(b->value) : 1, subdivisions = d && d->value ? atoi(d->value) : 1;
+    if (subdivisions < 1 || batch % subdivisions == 0) return KURE_OK;
+    return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] subdivisions=%d: must divide batch=%d", cfg->path, d->line, s->type,
+                     subdivisions, batch);
 }
 
 /* What can only be said when all is read. */
@@ -253,6 +273,7 @@ enum kure_status kure_options_parse(const struct kure_cfg *cfg, struct kure_opti
         }
         status = parse_section(s, o, error);
     }
+    if (status == KURE_OK && is_net(cfg->sections[0].type)) status = check_subdivisions(cfg, error);
     return status == KURE_OK ? check_together(cfg, o, error) : status;
 }
 
