@@ -15,8 +15,8 @@ from report_weights import Failure, Layer, read_weights
 POINTS, LOG, STATS = "points", "log", "stats"
 # columns by which a table is recognised
 HEADERS = {POINTS: {"weight_bits", "top1"}, LOG: {"update", "loss", "rate"}, STATS: {"layer", "kurtosis", "n"}}
-SETTING = ("weight_granularity", "batchnorm", "weight_grid", "weight_truncation", "weight_rounding", "weight_step",
-           "activation_bits", "first_bits", "last_bits")
+SETTING = ("weight_granularity", "batchnorm", "weight_grid", "weight_symmetric", "weight_truncation", "weight_truncation_value",
+           "weight_rounding", "weight_step", "activation_bits", "first_bits", "last_bits")
 SHORT = {"baseline": 0, "control": 1, "kure": 2}  # order of the demo's models
 WORDS = {"train": "raw weights", "fold": "folded weights", "tensor": "per tensor", "channel": "per channel"}
 

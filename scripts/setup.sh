@@ -10,7 +10,7 @@ declare -A packages=(
     [blas]="libopenblas-dev"
     [demo]="dataset-fashion-mnist python3 python3-numpy python3-matplotlib python3-pil"
     [test]="libcmocka-dev python3-pytest"
-    [bench]="python3-torch"
+    [bench]="python3-torch python3-scipy"
 )
 
 check=0

@@ -45,12 +45,13 @@ static int batch_range(const float *x, size_t n, float *min, float *max)
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
     KURE_PARALLEL_FOR(n)
     for (size_t c = 0; c < chunks; c++) kure_cpu()->range(x + c * size, kure_chunk_length(n, c), &keys[c]);
-    for (size_t c = 1; c < chunks; c++) {
-        if (keys[c].min < keys[0].min) keys[0].min = keys[c].min;
-        if (keys[c].max > keys[0].max) keys[0].max = keys[c].max;
+    struct kure_range_keys all = {INT32_MAX, INT32_MIN};
+    for (size_t c = 0; c < chunks; c++) {
+        if (keys[c].min < all.min) all.min = keys[c].min;
+        if (keys[c].max > all.max) all.max = keys[c].max;
     }
-    *min = kure_flush(kure_unorder(keys[0].min));
-    *max = kure_flush(kure_unorder(keys[0].max));
+    *min = kure_flush(kure_unorder(all.min));
+    *max = kure_flush(kure_unorder(all.max));
     return kure_is_finite(*min) && kure_is_finite(*max);
 }
 

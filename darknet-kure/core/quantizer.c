@@ -70,6 +70,7 @@ enum kure_status kure_quantizer_check(const struct kure_quantizer *q, struct kur
 {
     if (q->bits != 0 && (q->bits < 2 || q->bits > 16))
         return kure_fail(error, KURE_ERROR_INPUT, "bits is %d: possible are 0 (float) and 2 to 16", q->bits);
+    if (q->bits == 0) return KURE_OK;
     if ((unsigned)q->rounding >= KURE_ROUNDINGS || (unsigned)q->truncation >= KURE_TRUNCATIONS ||
         (unsigned)q->grid > KURE_GRID_MIDRISE || (unsigned)q->step > KURE_STEP_POWER_OF_TWO)
         return kure_fail(error, KURE_ERROR_INPUT, "a choice is not one of its list");

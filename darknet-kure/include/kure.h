@@ -164,7 +164,7 @@ struct kure_quantizer {
 /* A sentence if a value is out of range or two do not go together: symmetric=0
  * with another grid than full (narrow gives up a code for the sake of symmetry,
  * midrise has no zero for a zero point to stand for), a policy above its bits,
- * without its value, or with one that it ignores. */
+ * without its value, or with one that it ignores. With bits = 0 nothing else matters. */
 KURE_CHECKED enum kure_status kure_quantizer_check(const struct kure_quantizer *q, struct kure_error *error);
 
 /* A row of the tables for documentation and for parsing, NULL name past the end.
@@ -197,7 +197,8 @@ enum { KURE_HISTOGRAM_BINS = 8192 };
 /* The scale of x[n]. symmetric: the smallest step whose outermost levels lie at
  * or beyond what the policy covers. Not symmetric: step = (max - min)/(2^b - 1)
  * with 0 inside min..max, zero_point = low - round_half_even(min/step), clamped.
- * Step 0 for values that are all 0 or n = 0.
+ * Step 0 for values that are all 0 or n = 0, and only for these: a policy that
+ * would cover nothing (a percentile of mostly zeros) covers all values instead.
  *
  * Policies see the values themselves below KURE_HISTOGRAM_BINS of them and a
  * histogram above; mse, lp and kl assume rounding to the nearest. An error: what

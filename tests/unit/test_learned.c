@@ -21,8 +21,8 @@ static void compare(struct golden *g, const char *name, const float *y, const fl
     assert_int_equal(n, N);
     check_same(name, y, want, N);
     for (int i = 0; i < N; i++) wide[i] = want_dx[i];
-    if (strcmp(name, "dorefa") == 0) check_vector(name, dx, wide, N, 2e-6);
-    else if (strcmp(name, "lsq") == 0) check_vector(name, dx, wide, N, 1e-7);
+    if (strcmp(name, "dorefa") == 0) check_vector("gradient through DoReFa", dx, wide, N, 2e-6);
+    else if (strcmp(name, "lsq") == 0) check_vector("gradient through LSQ", dx, wide, N, 1e-7);
     else check_same(name, dx, want_dx, N);
     guard_free(want);
     guard_free(want_dx);

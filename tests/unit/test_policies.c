@@ -180,6 +180,17 @@ static void zero_channel(void **state)
     }
 }
 
+/* A percentile of mostly zeros is 0: all values are covered instead. */
+static void mostly_zeros(void **state)
+{
+    (void)state;
+    float x[100] = {[7] = 2, [60] = -4};
+    const struct kure_quantizer q = quantizer(KURE_TRUNCATION_PERCENTILE, 90, 3, 1);
+    struct kure_scale s;
+    assert_int_equal(kure_scale_find(x, 100, &q, &s, NULL), KURE_OK);
+    check_near("step of mostly zeros", s.step, 4.0 / 3, 1e-6);
+}
+
 /* A scaled tensor has a scaled step, of random shapes, kinds and bits. */
 static void property_scaling(void **state)
 {
@@ -207,7 +218,7 @@ int main(void)
 {
     const struct CMUnitTest policies[] = {
         cmocka_unit_test(numpy), cmocka_unit_test(aciq_tables), cmocka_unit_test(edges),
-        cmocka_unit_test(zero_channel), cmocka_unit_test(property_scaling),
+        cmocka_unit_test(zero_channel), cmocka_unit_test(mostly_zeros), cmocka_unit_test(property_scaling),
     };
     return check_main(policies);
 }
