@@ -169,7 +169,7 @@ def test_resume_equals_uninterrupted(keys, build, tmp_path):
 
 def test_evaluation(build, pictures, tmp_path):
     """eval is float unless asked; --simulate equals `classifier valid` of the same cfg, which simulates as well."""
-    text = cfg_of(dict(bits=3, first_bits=3, last_bits=3), seed=1, max_batches=60, learning_rate=0.1)
+    text = cfg_of(dict(bits=3, first_bits=3, last_bits=3), seed=1, max_batches=60, learning_rate=0.01)
     (tmp_path / "net.cfg").write_text(text)
     programs.succeed(build.darknet(tmp_path, "classifier", "train", pictures / "classes.data", "net.cfg"))
     weights = tmp_path / "net.weights"
