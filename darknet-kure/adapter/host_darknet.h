@@ -14,6 +14,12 @@ char *get_layer_string(LAYER_TYPE type); /* src/network.h */
 void activate_array(float *x, const int n, const ACTIVATION a);
 void gradient_array(const float *x, const int n, const ACTIVATION a, float *delta);
 
+/* src/convolutional_layer.h, src/connected_layer.h */
+#ifdef GPU
+void pull_convolutional_layer(layer l);
+void pull_connected_layer(layer l);
+#endif
+
 /* src/parser.c */
 struct host_section {
     char *type; /* with brackets */

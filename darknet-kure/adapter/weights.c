@@ -2,10 +2,6 @@
 #include <stdio.h>
 
 #include "state.h"
-#ifdef GPU
-#include "connected_layer.h"
-#include "convolutional_layer.h"
-#endif
 
 void kure_weights_extent(network *net, int layers, size_t left)
 {
