@@ -243,13 +243,6 @@ def test_clean_gives_the_cfg_without_our_lines(name, build, builds, tmp_path):
         assert builds("stock").harness(tmp_path, "train", "net.cfg", "out.weights").returncode != 0 or "[kurtosis]" not in change(original)
 
 
-def test_clean_onto_itself(build, tmp_path):
-    original = networks.classifier()
-    (tmp_path / "net.cfg").write_text(insert(original, "[kurtosis]\n"))
-    programs.succeed(build.darknet(tmp_path, "kure", "plan", "net.cfg", "--clean", "net.cfg"))
-    assert (tmp_path / "net.cfg").read_text() == original
-
-
 @pytest.mark.parametrize("flag", ("--clean", "--csv", "--json"))
 def test_output_that_cannot_be_written(flag, build, tmp_path):
     (tmp_path / "net.cfg").write_text(networks.classifier())

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "kure_format.h"
+#include "output.h"
 #include "state.h"
 
 int kure_has_sidecar(const struct kure_network *k)
@@ -26,10 +27,12 @@ static void stop_on(enum kure_status status, const struct kure_error *error)
     if (status != KURE_OK) kure_stop(error);
 }
 
+/* Beside the weights themselves, not beside a link to them. */
 static char *name_of(const char *weights, const char *suffix)
 {
-    char *name = NULL;
-    if (asprintf(&name, "%s%s", weights, suffix) < 0) kure_stop(&(struct kure_error){"not enough memory"});
+    char *name = NULL, *target = kure_follow_links(weights);
+    if (!target || asprintf(&name, "%s%s", target, suffix) < 0) kure_stop(&(struct kure_error){"not enough memory"});
+    free(target);
     return name;
 }
 
@@ -128,10 +131,17 @@ static void finish_rename(const char *weights)
     free(name);
 }
 
+/* Weights that went into a pipe or a device cannot be read again, so none belongs to them. */
+static int has_state_for(const network *net, const char *file, int cutoff)
+{
+    const struct kure_network *k = net->kure;
+    return k->trained && kure_has_sidecar(k) && cutoff >= net->n && !kure_is_special(file);
+}
+
 void kure_weights_written(network *net, const char *written, const char *file, int cutoff)
 {
     struct kure_network *k = net->kure;
-    if (!k->trained || !kure_has_sidecar(k) || cutoff < net->n) return;
+    if (!has_state_for(net, file, cutoff)) return;
     if (strcmp(written, file) != 0) finish_rename(file);
     struct kure_error error;
     struct kure_file out = {0};
@@ -160,9 +170,8 @@ void kure_weights_written(network *net, const char *written, const char *file, i
 
 void kure_weights_saved(network *net, const char *file, int cutoff)
 {
-    struct kure_network *k = net->kure;
     char *waiting = name_of(file, ".kure.new"), *name = name_of(file, ".kure");
-    if (k->trained && kure_has_sidecar(k) && cutoff >= net->n) {
+    if (has_state_for(net, file, cutoff)) {
         if (rename(waiting, name) != 0) {
             struct kure_error error;
             snprintf(error.text, sizeof error.text, "%s: cannot be renamed to %s: %s", waiting, name, strerror(errno));

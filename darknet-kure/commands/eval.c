@@ -123,8 +123,8 @@ static int check_request(const struct request *r)
     if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error("eval", "more than %d combinations", KURE_MOST_POINTS);
     struct kure_error error;
     if (kure_points_check(&r->points, &error) != KURE_OK) return kure_usage_error("eval", "%s", error.text);
-    if (r->csv && r->json && strcmp(r->csv, r->json) == 0) return kure_usage_error("eval", "--csv and --json name the same file");
-    return 0;
+    const struct kure_output_option outputs[] = {{"--csv", r->csv}, {"--json", r->json}};
+    return kure_check_outputs("eval", outputs, 2, (const char *const[]){r->cfg, r->weights, r->data, NULL});
 }
 
 /* -1: go on; else the exit status. */

@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "error.h"
+#include "output.h"
 
 /* One line of the file, cut into what it means. Pointers into the caller's buffer. */
 enum line_kind { LINE_BLANK, LINE_SECTION, LINE_ENTRY };
@@ -209,7 +209,7 @@ static int copy_clean(FILE *in, FILE *out)
         fwrite(text, 1, (size_t)length, out);
     }
     if (ok && held_bytes) fwrite(held, 1, held_bytes, out);
-    ok = ok && !ferror(in) && !ferror(out);
+    ok = ok && !ferror(in) && fflush(out) == 0 && !ferror(out);
     free(text);
     free(copy);
     free(held);
@@ -219,24 +219,11 @@ static int copy_clean(FILE *in, FILE *out)
 
 enum kure_status kure_cfg_write_clean(const char *path, const char *out_path, struct kure_error *error)
 {
-    char *temporary = NULL;
-    if (asprintf(&temporary, "%s.tmp", out_path) < 0) return kure_fail_memory(error);
+    struct kure_output out;
     FILE *in = fopen(path, "r");
-    FILE *out = in ? fopen(temporary, "w") : NULL;
-    enum kure_status status = KURE_OK;
-    if (!in) {
-        status = kure_fail(error, KURE_ERROR_FILE, "%s: cannot be opened: %s", path, strerror(errno));
-    } else if (!out) {
-        status = kure_fail(error, KURE_ERROR_FILE, "%s: cannot be written: %s", out_path, strerror(errno));
-    } else {
-        int ok = copy_clean(in, out);
-        ok = (fclose(out) == 0) && ok;
-        if (!ok || rename(temporary, out_path) != 0) {
-            status = kure_fail(error, KURE_ERROR_FILE, "%s: cannot be written: %s", out_path, strerror(errno));
-            unlink(temporary);
-        }
-    }
-    if (in) fclose(in);
-    free(temporary);
+    if (!in) return kure_fail(error, KURE_ERROR_FILE, "%s: cannot be opened: %s", path, strerror(errno));
+    enum kure_status status = kure_output_open(out_path, &out, error);
+    if (status == KURE_OK) status = kure_output_close(&out, copy_clean(in, out.file), error);
+    fclose(in);
     return status;
 }
