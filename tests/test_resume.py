@@ -157,12 +157,3 @@ def test_another_plan_is_said_not_refused(change, words, trainer, tmp_path):
     trainer.text = lambda updates, **keys: (plain(updates, **keys).replace(old, new) if old != "target="
                                             else plain(updates, **keys).replace("[kurtosis]\n", f"[kurtosis]\n{new}\n"))
     assert words in trainer.train(tmp_path, 8, trainer.result).stderr
-
-
-@pytest.mark.parametrize("trainer", ("classifier",), indirect=True)
-def test_log_of_other_columns_is_kept_aside(trainer, tmp_path):
-    (tmp_path / "log.csv").write_text("update,something\n1,2\n")
-    trainer.train(tmp_path, 3)
-    assert (tmp_path / "log.csv.old").read_text() == "update,something\n1,2\n"
-    header, *rows = (tmp_path / "log.csv").read_text().splitlines()
-    assert header == "update,loss,kurtosis_loss,rate,capped,kurtosis_1,kurtosis_3,kurtosis_5,kurtosis_7" and len(rows) == 3
