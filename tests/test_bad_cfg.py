@@ -79,6 +79,7 @@ CASES = {
     "seed negative": net("seed=-1", "seed=-1"),
     "seed a fraction": net("seed=1.5", "seed=1.5"),
     "seed a word": net("seed=abc", "seed=abc"),
+    "seed nan": net("seed=nan", "seed=nan"),
     "seed too large": net("seed=9223372036854775808", "seed=9223372036854775808", "9223372036854775807"),
     "layer target 0": layer("kurtosis_target=0", "kurtosis_target=0"),
     "layer switch 2": layer("kurtosis=2", "kurtosis=2", "0 or 1"),
@@ -181,7 +182,8 @@ ODD = {
     "byte order mark": lambda s: "\ufeff" + s,
     "crlf and byte order mark": lambda s: "\ufeff" + s.replace("\n", "\r\n"),
     "trailing comments": lambda s: s.replace("\n\n", "\n").replace("=", " = ").replace("8\n", "8 # eight\n").replace("leaky\n", "leaky ; as always\n"),
-    "exponents": lambda s: s.replace("learning_rate=0.1", "learning_rate=1e-1").replace("decay=0.0005", "decay=5e-4").replace("target=2", "target=2e0"),
+    "exponents": lambda s: s.replace("learning_rate=0.1", "learning_rate=1e-1").replace("decay=0.0005", "decay=5e-4").replace("target=2", "target=2e0").replace("seed=5", "seed=5e0"),
+    "signs": lambda s: s.replace("target=2", "target=+2").replace("seed=5", "seed=+5"),
     "no newline at the end": lambda s: s.rstrip("\n"),
     "blanks": lambda s: s.replace("=", " =\t").replace("[convolutional]", "[convolutional]  "),
 }
