@@ -109,6 +109,8 @@ CASES = {
     "range beyond the end": kurtosis("layers=1-99", "layers=1-99", "99"),
     "range backwards": kurtosis("layers=3-1", "layers=3-1"),
     "range backwards by words": kurtosis("layers=last-first", "layers=last-first", "backwards"),
+    "range behind the last weights": kurtosis("layers=5-", "layers=5-", "no layer from 5 on has weights", "is 3"),
+    "range from there to last": kurtosis("layers=4-last", "layers=4-last", "no layer from 4 on has weights"),
     "layer without weights": kurtosis("layers=2", "layers=2", "maxpool"),
     "layers a word": kurtosis("layers=all", "layers=all"),
     "layers with a hole": kurtosis("layers=1,,3", "layers=1,,3"),

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "error.h"
 #include "output.h"
@@ -142,6 +143,10 @@ enum kure_status kure_cfg_read_text(const char *path, struct kure_cfg *cfg, stru
     memset(cfg, 0, sizeof *cfg);
     cfg->path = strdup(path);
     if (!cfg->path) return kure_fail_memory(error);
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+        return kure_fail(error, KURE_ERROR_FILE, "%s: must be a regular file: it is read twice, by Darknet and by this plugin", path);
+    }
     FILE *file = fopen(path, "r");
     if (!file) return kure_fail(error, KURE_ERROR_FILE, "%s: cannot be opened: %s", path, strerror(errno));
     enum kure_status status = read_lines(file, cfg, error);
