@@ -122,6 +122,7 @@ int kure_command_stats(int argc, char **argv)
     for (int i = 0; i < plan->count; ++i) {
         if (plan->rows[i].rows) add_layer(&table, net, i, &point);
     }
+    kure_report_float_layers(net);
     kure_table_print(&table, stdout);
     status = kure_write_tables(&table, csv, json);
     kure_table_free(&table);
