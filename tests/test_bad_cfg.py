@@ -1,4 +1,6 @@
 """A fault in the cfg ends every command in one sentence that names file, line, key and limit; nothing is written."""
+import re
+
 import pytest
 
 import networks
@@ -85,6 +87,25 @@ CASES = {
     "misspelt layer key": layer("kurtosis_targt=1.8", "kurtosis_targt", "kurtosis_target"),
     "misspelt layer switch": layer("kurtossis=1", "kurtossis", "kurtosis"),
     "misspelt seed": net("sead=3", "sead", "seed"),
+    # the right name in the wrong place, or in capitals
+    **{f"[net] {key}": net(line, key, f"belongs into {place}") for line, key, place in (
+        ("kurtosis=1", "kurtosis", "a layer such as [convolutional]"), ("kurtosis_target=1", "kurtosis_target", "a layer"),
+        ("max_step=0.1", "max_step", "[kurtosis]"), ("lambda=1", "lambda", "[kurtosis]"), ("LAMBDA=1", "LAMBDA", "[kurtosis] as lambda"),
+        ("weight_bits=4", "weight_bits", "[quantization]"), ("kurtosis_mode=max", "kurtosis_mode", "[kurtosis] as mode"))},
+    **{f"layer {key}": layer(line, key, words) for line, key, words in (
+        ("target=2", "target", "belongs into [kurtosis]"), ("lambda=2", "lambda", "belongs into [kurtosis]"),
+        ("kurtosis_mode=max", "kurtosis_mode", "belongs into [kurtosis] as mode"), ("KURTOSIS=0", "KURTOSIS", "did you mean 'kurtosis'?"),
+        ("KURTOSIS_TARGET=3", "KURTOSIS_TARGET", "did you mean 'kurtosis_target'?"), ("seed=3", "seed", "belongs into [net]"),
+        ("kurtosis_taget=3", "kurtosis_taget", "did you mean 'kurtosis_target'?"), ("lamda=3", "lamda", "'lambda', which belongs into [kurtosis]"))},
+    "two letters of seed": net("sede=1", "sede", "did you mean 'seed'?"),
+    "seed in capitals": net("SEED=1", "SEED", "did you mean 'seed'?"),
+    "max step": net("maxstep=1", "maxstep", "'max_step', which belongs into [kurtosis]"),
+    "seed in [kurtosis]": kurtosis("seed=1", "seed", "belongs into [net]"),
+    "layer key in [kurtosis]": kurtosis("kurtosis_target=2", "kurtosis_target", "belongs into a layer"),
+    "quantizer key in [kurtosis]": kurtosis("bits=4", "bits", "belongs into [quantization]"),
+    "key of [kurtosis] in [quantization]": (text() + f"[quantization]\nfold=1 {HERE}\n", ("fold", "belongs into [kurtosis]")),
+    "section in capitals": (text().replace("[kurtosis]", f"[KURTOSIS] {HERE}"), ("[KURTOSIS]", "did you mean [kurtosis]?")),
+    "misspelt quantization": (text() + f"[quantizaton] {HERE}\n", ("[quantizaton]", "did you mean [quantization]?")),
     # values
     "target 0": kurtosis("target=0", "target=0", "from 1 to 100"),
     "target too large": kurtosis("target=1e9", "target", "100"),
@@ -106,6 +127,7 @@ CASES = {
     "seed negative": net("seed=-1", "seed=-1"),
     "seed a fraction": net("seed=1.5", "seed=1.5"),
     "seed a word": net("seed=abc", "seed=abc"),
+    "seed nan": net("seed=nan", "seed=nan"),
     "seed too large": net("seed=9223372036854775808", "seed=9223372036854775808", "9223372036854775807"),
     "layer target 0": layer("kurtosis_target=0", "kurtosis_target=0"),
     "layer switch 2": layer("kurtosis=2", "kurtosis=2", "0 or 1"),
@@ -114,6 +136,8 @@ CASES = {
     "range beyond the end": kurtosis("layers=1-99", "layers=1-99", "99"),
     "range backwards": kurtosis("layers=3-1", "layers=3-1"),
     "range backwards by words": kurtosis("layers=last-first", "layers=last-first", "backwards"),
+    "range behind the last weights": kurtosis("layers=5-", "layers=5-", "no layer from 5 on has weights", "is 3"),
+    "range from there to last": kurtosis("layers=4-last", "layers=4-last", "no layer from 4 on has weights"),
     "layer without weights": kurtosis("layers=2", "layers=2", "maxpool"),
     "layers a word": kurtosis("layers=all", "layers=all"),
     "layers with a hole": kurtosis("layers=1,,3", "layers=1,,3"),
@@ -190,6 +214,42 @@ def test_table_can_fail(build, pictures, tmp_path):
         programs.succeed(build.darknet(tmp_path, "classifier", "train", pictures / "classes.data", "net.cfg"))
 
 
+def names_of_darknet(build):
+    """Every cfg key that Darknet's parser knows; (all, those of [net])"""
+    source = (build.folder / "darknet-src" / "src" / "parser.c").read_text()
+    find = re.compile(r'option_find\w*\(\s*\w+,\s*"(\w+)"')
+    start = source.index("void parse_net_options")
+    return set(find.findall(source)), set(find.findall(source[start:source.index("\n}\n", start)]))
+
+
+# Of other Darknets: such cfgs are read, with a remark of Darknet's own
+FOREIGN = """mosaic letter_box track augment_speed dynamic_minibatch optimized_memory workspace_size_limit_MB mixup cutmix blur gaussian_noise
+    label_smooth_eps max_chart_loss sgdr_cycle sgdr_mult seq_scales ema_alpha loss_scale swa adversarial_lr contrastive attention unsupervised
+    show_receptive_field try_fix_nan sequential_subdivisions init_sequential_subdivisions mosaic_bound weights_reject_freq equidistant_point
+    badlabels_rejection_percentage num_sigmas_reject_badlabels badlabels_reject_threshold resize_step use_cuda_graph
+    scale_x_y iou_thresh iou_loss iou_normalizer cls_normalizer obj_normalizer delta_normalizer max_delta nms_kind beta_nms objectness_smooth
+    counters_per_class focal_loss new_coords embedding_layer sim_thresh dets_for_track dets_for_show track_ciou_norm show_details
+    dilation antialiasing share_index stride_x stride_y bin_output assisted_excitation deform sway rotate stretch stretch_sway reverse_route
+    weights_type weights_normalization group_id maxpool_depth out_channels coefficient dropblock dropblock_size_rel dropblock_size_abs
+    bottleneck peephole shortcut_type grad_centr keep_delta_gpu train wait_stream sparse quadratic root""".split()
+
+
+def test_no_key_of_darknet_is_taken_for_one_of_ours(build, tmp_path):
+    """In small letters where nothing reads them, in capitals everywhere; other Darknets' keys as well."""
+    every, in_net = names_of_darknet(build)
+    every.discard("seed")
+    assert {"momentum", "decay", "max_batches", "steps", "scales", "learning_rate", "layers", "log", "B1"} <= every and len(every) > 100
+
+    def lines(names):
+        return "".join(f"{name}=1\n" for name in sorted(names))
+
+    capitals = {name.upper() for name in every if name.upper() not in every} | set(FOREIGN)
+    cfg = text(net=lines((every - in_net) | capitals), layer=lines(capitals))
+    cfg = cfg.replace("[avgpool]\n", "[avgpool]\n" + lines((every | capitals) - {"step", "stopbackward"}))  # ours there; freezes
+    (tmp_path / "net.cfg").write_text(cfg)
+    programs.succeed(build.darknet(tmp_path, "kure", "plan", "net.cfg"))
+
+
 @pytest.mark.parametrize("name,words", ((".", ()), ("missing.cfg", ("missing.cfg",))))
 def test_no_file(name, words, build, pictures, tmp_path):
     for command in (("kure", "plan", name), ("kure", "stats", name, "w"), ("classifier", "train", pictures / "classes.data", name)):
@@ -209,7 +269,8 @@ ODD = {
     "byte order mark": lambda s: "\ufeff" + s,
     "crlf and byte order mark": lambda s: "\ufeff" + s.replace("\n", "\r\n"),
     "trailing comments": lambda s: s.replace("\n\n", "\n").replace("=", " = ").replace("8\n", "8 # eight\n").replace("leaky\n", "leaky ; as always\n"),
-    "exponents": lambda s: s.replace("learning_rate=0.1", "learning_rate=1e-1").replace("decay=0.0005", "decay=5e-4").replace("target=2", "target=2e0"),
+    "exponents": lambda s: s.replace("learning_rate=0.1", "learning_rate=1e-1").replace("decay=0.0005", "decay=5e-4").replace("target=2", "target=2e0").replace("seed=5", "seed=5e0"),
+    "signs": lambda s: s.replace("target=2", "target=+2").replace("seed=5", "seed=+5"),
     "no newline at the end": lambda s: s.rstrip("\n"),
     "blanks": lambda s: s.replace("=", " =\t").replace("[convolutional]", "[convolutional]  "),
 }

@@ -1,4 +1,5 @@
 """Faults in weights, sidecars, data files, lists, images and logs: one sentence each, and what was there stays."""
+import json
 import random
 import re
 import resource
@@ -189,6 +190,53 @@ def test_sidecar_of_a_later_format(build, trained):
     data = (folder / "net.weights.kure").read_bytes()
     (folder / "net.weights.kure").write_bytes(data.replace(b"kure-sidecar-1", b"kure-sidecar-9"))
     programs.refuse(build.harness(folder, "show", "net.cfg", "dump", "-weights", "net.weights"), "kure-sidecar-9", "kure-sidecar-1")
+
+
+def rewritten(data, change):
+    """A sidecar with another header: change(header) edits the decoded JSON."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:8 + size])
+    change(header)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size:]
+
+
+def overlap(header):
+    names = [name for name in header if name != "__metadata__"]
+    header[names[1]]["data_offsets"] = [0, 4 * header[names[1]]["shape"][0]]
+
+
+HEADERS = {  # change of the header: words
+    "update negative": (lambda h: h["__metadata__"].update(update="-5"), ("update '-5'",)),
+    "update a word": (lambda h: h["__metadata__"].update(update="abc"), ("update 'abc'",)),
+    "long metadata": (lambda h: h["__metadata__"].update(note="x" * 600), ("damaged", "note")),
+    "much metadata": (lambda h: h["__metadata__"].update({f"note{i}": "x" for i in range(20)}), ("damaged", "note")),
+    "metadata that is no text": (lambda h: h["__metadata__"].update(note=3), ("damaged", "no text")),
+    "overlap": (overlap, ("damaged", "overlap")),
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_sidecar_with_another_header(case, build, trained):
+    folder, _ = trained
+    change, words = HEADERS[case]
+    (folder / "net.weights.kure").write_bytes(rewritten((folder / "net.weights.kure").read_bytes(), change))
+    programs.refuse(build.harness(folder, "show", "net.cfg", "dump", "-weights", "net.weights"), "net.weights.kure", *words)
+
+
+def test_foreign_metadata_that_fits_is_read(build, trained):
+    folder, _ = trained
+    sidecar = folder / "net.weights.kure"
+    sidecar.write_bytes(rewritten(sidecar.read_bytes(), lambda h: h["__metadata__"].update(note="mine")))
+    programs.succeed(build.harness(folder, "show", "net.cfg", "dump", "-weights", "net.weights"))
+
+
+def test_a_folder_as_sidecar(build, trained):
+    folder, _ = trained
+    (folder / "net.weights.kure").unlink()
+    (folder / "net.weights.kure").mkdir()
+    programs.refuse(build.harness(folder, "show", "net.cfg", "dump", "-weights", "net.weights"), "net.weights.kure", "no regular file")
 
 
 # ---- saving ----------------------------------------------------------------------------

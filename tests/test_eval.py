@@ -306,9 +306,10 @@ def test_zero_bits_are_float(build, trained):
     assert accuracy(quantized[0]) == accuracy(quantized[2]) == accuracy(plain[0]), "the float weights come back after a point"
 
 
-def test_bare_keys_are_those_of_weights(build, trained):
+def test_keys_in_one_option_or_many(build, trained):
     folder, _ = trained
-    bare, _ = evaluate(build, folder, "--quantize", "bits=3,grid=full,granularity=tensor,truncation=mse,step_ratio=0.9")
+    bare, _ = evaluate(build, folder, "--quantize",
+                       "weight_bits=3,weight_grid=full,weight_granularity=tensor,weight_truncation=mse,weight_step_ratio=0.9")
     full, _ = evaluate(build, folder, "--weight-bits", "3", "--weight-grid", "full", "--weight-granularity", "tensor", "--weight-truncation", "mse",
                        "--weight-step-ratio", "0.9")
     drop = {"seconds": None}
@@ -324,7 +325,7 @@ def test_large_layer_by_histogram(build, trained):
     x = tensors["layers.1.weights"]
     assert x.size > 8192
     for bits in (4, 2):
-        (row,), _ = evaluate(build, folder, "--quantize", f"bits={bits},granularity=tensor,truncation=mse,batchnorm=train", "--images", 2,
+        (row,), _ = evaluate(build, folder, "--quantize", f"weight_bits={bits},weight_granularity=tensor,weight_truncation=mse,batchnorm=train", "--images", 2,
                              cfg="large.cfg", weights="large.weights")
         q = quantize_part(x, bits, "narrow", "mse", 1)
         best = 10 * np.log10((x.astype(np.float64) ** 2).sum() / ((x.astype(np.float64) - q) ** 2).sum())

@@ -159,10 +159,26 @@ def test_another_plan_is_said_not_refused(change, words, trainer, tmp_path):
     assert words in trainer.train(tmp_path, 8, trainer.result).stderr
 
 
+PER_LAYER = {  # layer 3 of networks.classifier: what its section had before, has now, words
+    "own target now": ("", "kurtosis_target=2.2\n", ("layer 3 [convolutional] trained so far with the target of [kurtosis]",)),
+    "own target before": ("kurtosis_target=2.2\n", "kurtosis_target=2.5\n", ("layer 3 [convolutional] trained so far with kurtosis_target=2.2",)),
+    "own lambda": ("kurtosis_lambda=0.5\n", "", ("layer 3 [convolutional] trained so far with the target of [kurtosis], lambda times 0.5",)),
+    "left out now": ("", "kurtosis=0\n", ("layer 3 [convolutional] trained so far with the target of [kurtosis]",)),
+    "left out before": ("kurtosis=0\n", "", ("layer 3 [convolutional] trained so far without kurtosis",)),
+    "the same": ("kurtosis_target=2.2\n", "kurtosis_target=2.2\n", ()),
+}
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("case", PER_LAYER)
 @pytest.mark.parametrize("trainer", ("classifier",), indirect=True)
-def test_log_of_other_columns_is_kept_aside(trainer, tmp_path):
-    (tmp_path / "log.csv").write_text("update,something\n1,2\n")
-    trainer.train(tmp_path, 3)
-    assert (tmp_path / "log.csv.old").read_text() == "update,something\n1,2\n"
-    header, *rows = (tmp_path / "log.csv").read_text().splitlines()
-    assert header == "update,loss,kurtosis_loss,rate,capped,kurtosis_1,kurtosis_3,kurtosis_5,kurtosis_7" and len(rows) == 3
+def test_changed_keys_of_a_layer_are_said(case, trainer, tmp_path):
+    before, now, words = PER_LAYER[case]
+    plain = trainer.text
+    for keys, updates, weights in ((before, 2, ()), (now, 3, (trainer.result,))):
+        trainer.text = lambda updates, **_: plain(updates).replace("[maxpool]\nsize=2\nstride=2\n\n[convolutional]\n",
+                                                                   f"[maxpool]\nsize=2\nstride=2\n\n[convolutional]\n{keys}")
+        (tmp_path / "log.csv").unlink(missing_ok=True)
+        said = trainer.train(tmp_path, updates, *weights).stderr
+    lines = [line for line in said.splitlines() if "unlike this cfg" in line]
+    assert len(lines) == len(words) and all(word in line for word, line in zip(words, lines)), said

@@ -33,6 +33,10 @@ void kure_float_weights_free(struct kure_float_weights *kept);
  * all quantized layers where there is none such); NaN where nothing is quantized. */
 double kure_quantize_network(struct kure_float_weights *kept, const struct kure_point *point);
 
+/* Names on stderr, in one line, the layers whose weights no quantizer takes: deconvolutional,
+ * local, recurrent. */
+void kure_report_float_layers(const network *net);
+
 /* Simulation of the cfg's own [quantization], on when the network is loaded. */
 void kure_simulation_switch(struct kure_network *k, int on);
 

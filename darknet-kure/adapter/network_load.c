@@ -1,5 +1,6 @@
 /* network_load.c: a network for a command, without Darknet's chatter. */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,10 +11,17 @@
 /* While Darknet parses, stderr goes to this file; shown if the process ends there. */
 static FILE *held;
 static int real_stderr = -1;
+static const char *loading = "";
+static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+enum { CRASHES = sizeof crashes / sizeof crashes[0] };
+static struct sigaction before[CRASHES];
+
+static void watch_crashes(int on);
 
 static void release_stderr(void)
 {
     if (!held) return;
+    watch_crashes(0);
     fflush(stderr);
     dup2(real_stderr, STDERR_FILENO);
     close(real_stderr);
@@ -40,7 +48,39 @@ static void show_last_line(void)
     free(line);
 }
 
-static void hold_stderr(void)
+static void say(const char *text, size_t bytes)
+{
+    ssize_t written = write(real_stderr, text, bytes);
+    (void)written; /* nothing is left to do about it */
+}
+
+/* Functions that a signal handler may call only. Whoever handled the signal before, or
+ * the system, gets it again when this returns. */
+static void on_crash(int signal)
+{
+    static const char sentence[] = ": Darknet crashed while it read this network; it had said last:\n";
+    char block[2048];
+    ssize_t bytes;
+    say(loading, strlen(loading));
+    say(sentence, sizeof sentence - 1);
+    off_t end = lseek(fileno(held), 0, SEEK_END), start = end > (off_t)sizeof block ? end - (off_t)sizeof block : 0;
+    lseek(fileno(held), start, SEEK_SET);
+    if ((bytes = read(fileno(held), block, sizeof block)) > 0) say(block, (size_t)bytes);
+    dup2(real_stderr, STDERR_FILENO);
+    for (int i = 0; i < CRASHES; ++i) sigaction(crashes[i], &before[i], NULL);
+    raise(signal);
+}
+
+static void watch_crashes(int on)
+{
+    const struct sigaction watch = {.sa_handler = on_crash};
+    for (int i = 0; i < CRASHES; ++i) {
+        if (on) sigaction(crashes[i], &watch, &before[i]);
+        else sigaction(crashes[i], &before[i], NULL);
+    }
+}
+
+static void hold_stderr(const char *path)
 {
     static int registered;
     if (!registered) atexit(show_last_line);
@@ -50,6 +90,8 @@ static void hold_stderr(void)
     fflush(stderr);
     real_stderr = dup(STDERR_FILENO);
     dup2(fileno(held), STDERR_FILENO);
+    loading = path;
+    watch_crashes(1);
 }
 
 static void check_readable(const char *path)
@@ -79,7 +121,7 @@ network *kure_network_load(const char *cfg, const char *weights)
 {
     check_readable(cfg);
     if (weights) check_readable(weights);
-    hold_stderr();
+    hold_stderr(cfg);
     network *net = load_network((char *)(uintptr_t)cfg, (char *)(uintptr_t)weights, 0);
     release_stderr();
     if (weights) check_extent(net, weights);

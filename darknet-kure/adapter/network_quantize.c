@@ -1,5 +1,6 @@
 /* network_quantize.c: the weights of a network replaced by their quantized values. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,6 +73,18 @@ void kure_float_weights_free(struct kure_float_weights *kept)
     free(kept->weights);
     free(kept->scratch);
     free(kept);
+}
+
+void kure_report_float_layers(const network *net)
+{
+    const char *gap = "not quantized: layers of these kinds stay float: ";
+    for (int i = 0; i < net->n; ++i) {
+        const struct kure_plan_row *row = row_of(net, i);
+        if (row->weights != KURE_WEIGHTS_OTHER) continue;
+        fprintf(stderr, "%s%d [%s]", gap, i, row->type);
+        gap = ", ";
+    }
+    if (gap[0] == ',') fprintf(stderr, "\n");
 }
 
 static int bits_of(const struct kure_plan_row *row, const struct kure_point *point)

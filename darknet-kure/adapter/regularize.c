@@ -45,7 +45,13 @@ static struct kure_kurtosis_rule rule_of(const struct kure_plan *plan, int i)
     };
 }
 
-/* Measures every layer of the plan and returns the one with the largest loss, -1: none. */
+/* mode=max chooses among these: layers whose own lambda is 0 are only logged. */
+static int is_candidate(const struct kure_plan *plan, int i)
+{
+    return plan->rows[i].lambda > 0 || plan->kurtosis.lambda == 0;
+}
+
+/* Measures every layer of the plan and returns the candidate with the largest loss, -1: none. */
 static int measure_all(struct kure_network *k)
 {
     int worst = -1;
@@ -58,6 +64,7 @@ static int measure_all(struct kure_network *k)
         report_skip(k, i);
         if (k->measures[i].skip != KURE_SKIP_NO) continue;
         sum += k->measures[i].loss;
+        if (!is_candidate(&k->plan, i)) continue;
         if (worst < 0 || k->measures[i].loss > k->measures[worst].loss) worst = i;
     }
     k->loss = sum;

@@ -8,12 +8,14 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "kure_format.h"
+#include "output.h"
 #include "state.h"
 
 int kure_has_sidecar(const struct kure_network *k)
@@ -26,10 +28,12 @@ static void stop_on(enum kure_status status, const struct kure_error *error)
     if (status != KURE_OK) kure_stop(error);
 }
 
+/* Beside the weights themselves, not beside a link to them. */
 static char *name_of(const char *weights, const char *suffix)
 {
-    char *name = NULL;
-    if (asprintf(&name, "%s%s", weights, suffix) < 0) kure_stop(&(struct kure_error){"not enough memory"});
+    char *name = NULL, *target = kure_follow_links(weights);
+    if (!target || asprintf(&name, "%s%s", target, suffix) < 0) kure_stop(&(struct kure_error){"not enough memory"});
+    free(target);
     return name;
 }
 
@@ -97,6 +101,41 @@ static void report_difference(const char *path, const char *then, const char *no
     free(words);
 }
 
+/* The plan's rows as plan.layers has them; NULL: no [kurtosis]. To be freed. */
+enum { ROW_FLOATS = 3 };
+static const char PLAN_LAYERS[] = "plan.layers";
+
+static float *plan_layers(const struct kure_network *k)
+{
+    if (!k->plan.kurtosis.line) return NULL;
+    float *rows = calloc((size_t)k->plan.count, ROW_FLOATS * sizeof *rows);
+    if (!rows) kure_stop(&(struct kure_error){"not enough memory"});
+    for (int i = 0; i < k->plan.count; ++i) {
+        const struct kure_layer_options *own = &k->options.layer[i];
+        rows[ROW_FLOATS * i] = (float)k->plan.rows[i].regularized;
+        rows[ROW_FLOATS * i + 1] = isnan(own->target) ? 0 : (float)own->target;
+        rows[ROW_FLOATS * i + 2] = isnan(own->lambda) ? 1 : (float)own->lambda;
+    }
+    return rows;
+}
+
+/* One line for each layer whose own part of the plan has changed. */
+static void report_layers(const struct kure_network *k, const char *path, const struct kure_file *file)
+{
+    const struct kure_file_tensor *t = kure_file_tensor(file, PLAN_LAYERS);
+    float *rows = plan_layers(k);
+    for (int i = 0; rows && t && t->count == ROW_FLOATS * (size_t)k->plan.count && i < k->plan.count; ++i) {
+        const float *now = rows + ROW_FLOATS * i, *then = t->data + ROW_FLOATS * i;
+        if (memcmp(now, then, ROW_FLOATS * sizeof *now) == 0 || (now[0] == 0 && then[0] == 0)) continue;
+        fprintf(stderr, "%s: layer %d [%s] trained so far ", path, i, k->plan.rows[i].type);
+        if (then[0] == 0) fprintf(stderr, "without kurtosis");
+        else if (then[1] == 0) fprintf(stderr, "with the target of [kurtosis], lambda times %g", (double)then[2]);
+        else fprintf(stderr, "with kurtosis_target=%g, lambda times %g", (double)then[1], (double)then[2]);
+        fprintf(stderr, ", unlike this cfg\n");
+    }
+    free(rows);
+}
+
 /* ------------------------------------------------------------------------- */
 /* Writing                                                                    */
 
@@ -128,14 +167,22 @@ static void finish_rename(const char *weights)
     free(name);
 }
 
+/* Weights that went into a pipe or a device cannot be read again, so none belongs to them. */
+static int has_state_for(const network *net, const char *file, int cutoff)
+{
+    const struct kure_network *k = net->kure;
+    return k->trained && kure_has_sidecar(k) && cutoff >= net->n && !kure_is_special(file);
+}
+
 void kure_weights_written(network *net, const char *written, const char *file, int cutoff)
 {
     struct kure_network *k = net->kure;
-    if (!k->trained || !kure_has_sidecar(k) || cutoff < net->n) return;
+    if (!has_state_for(net, file, cutoff)) return;
     if (strcmp(written, file) != 0) finish_rename(file);
     struct kure_error error;
     struct kure_file out = {0};
     char hash[33], number[32], plan[KURE_KURTOSIS_TEXT];
+    float *layers = plan_layers(k);
     enum kure_status status = kure_hash_file(written, hash, &error);
     if (status == KURE_OK) {
         snprintf(number, sizeof number, "%lld", kure_updates_done(net));
@@ -147,12 +194,14 @@ void kure_weights_written(network *net, const char *written, const char *file, i
         add_text(&out, "plan", plan);
         kure_simulation_settle(k);
         each_tensor(net, add_tensor, &out);
+        if (layers) add_tensor(&out, PLAN_LAYERS, layers, ROW_FLOATS * (size_t)k->plan.count);
         kure_simulation_each_tensor(k, add_tensor, &out);
         char *name = name_of(file, ".kure.new");
         status = kure_file_write(&out, name, &error);
         free(name);
     }
     kure_file_free(&out);
+    free(layers);
     if (status == KURE_OK) return;
     if (strcmp(written, file) != 0) unlink(written);
     kure_stop(&error);
@@ -160,9 +209,8 @@ void kure_weights_written(network *net, const char *written, const char *file, i
 
 void kure_weights_saved(network *net, const char *file, int cutoff)
 {
-    struct kure_network *k = net->kure;
     char *waiting = name_of(file, ".kure.new"), *name = name_of(file, ".kure");
-    if (k->trained && kure_has_sidecar(k) && cutoff >= net->n) {
+    if (has_state_for(net, file, cutoff)) {
         if (rename(waiting, name) != 0) {
             struct kure_error error;
             snprintf(error.text, sizeof error.text, "%s: cannot be renamed to %s: %s", waiting, name, strerror(errno));
@@ -223,6 +271,16 @@ static const char *text_or_stop(const struct kure_file *file, const char *path, 
     kure_stop(&error);
 }
 
+static long long update_of(const struct kure_file *file, const char *path)
+{
+    const char *text = text_or_stop(file, path, "update");
+    size_t length = strlen(text);
+    if (length > 0 && length <= 18 && strspn(text, "0123456789") == length) return atoll(text);
+    struct kure_error error;
+    snprintf(error.text, sizeof error.text, "%s: damaged: update '%s' is no number of updates", path, text);
+    kure_stop(&error);
+}
+
 /* Takes over the state of a file that is known to belong to the weights. */
 static void take_state(struct kure_network *k, const struct kure_file *file, const char *path)
 {
@@ -233,7 +291,7 @@ static void take_state(struct kure_network *k, const struct kure_file *file, con
                  "delete it to start from the weights alone", path, k->options.path);
         kure_stop(&error);
     }
-    long long update = atoll(text_or_stop(file, path, "update"));
+    long long update = update_of(file, path);
     if (update != kure_updates_done(k->net)) {
         fprintf(stderr, "%s: %lld updates there, %lld by this cfg's batch: the schedule follows the cfg\n", path, update,
                 kure_updates_done(k->net));
@@ -247,6 +305,7 @@ static void take_state(struct kure_network *k, const struct kure_file *file, con
     k->trained = 1;
     plan_text(k, plan);
     report_difference(path, text_or_stop(file, path, "plan"), plan);
+    report_layers(k, path, file);
 }
 
 /* 1: `path` exists, is sound and belongs to weights of that hash. A waiting one may

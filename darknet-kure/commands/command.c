@@ -7,6 +7,7 @@
 
 #include "host_darknet.h"
 #include "options.h"
+#include "output.h"
 
 static const struct kure_command commands[] = {
     {"plan", "CFG", "what [kurtosis] does in each layer, and why a layer is left out", kure_command_plan},
@@ -67,6 +68,27 @@ int kure_check_arguments(const char *command, int left, const char *names, int w
 {
     if (left == wanted) return 0;
     return kure_usage_error(command, "%s: needs %s", left < wanted ? "an argument is missing" : "too many arguments", names);
+}
+
+int kure_check_outputs(const char *command, const struct kure_output_option *outputs, int count, const char *const *inputs)
+{
+    struct kure_error error;
+    for (int i = 0; i < count; ++i) {
+        const struct kure_output_option *o = &outputs[i];
+        for (int j = 0; o->path && j < i; ++j) {
+            if (!outputs[j].path || !kure_is_same_file(o->path, outputs[j].path)) continue;
+            return kure_usage_error(command, "%s %s and %s %s name the same file", outputs[j].option, outputs[j].path, o->option, o->path);
+        }
+        for (const char *const *input = inputs; o->path && *input; ++input) {
+            if (kure_is_same_file(o->path, *input)) return kure_usage_error(command, "%s %s would overwrite what is read from %s", o->option, o->path, *input);
+        }
+    }
+    for (int i = 0; i < count; ++i) {
+        if (!outputs[i].path || kure_output_check(outputs[i].path, &error) == KURE_OK) continue;
+        fprintf(stderr, "%s\n", error.text);
+        return 1;
+    }
+    return 0;
 }
 
 int kure_write_tables(const struct kure_table *table, const char *csv, const char *json)

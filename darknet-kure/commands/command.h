@@ -25,6 +25,14 @@ __attribute__((format(printf, 2, 3))) int kure_usage_error(const char *command, 
 /* Checks that argc - optind arguments are left as `names` asks; 0: so it is, else 2 after a sentence. */
 int kure_check_arguments(const char *command, int left, const char *names, int wanted);
 
+/* Checks what a command will write before it begins. outputs [in]: [count], a NULL
+ * path is not given; inputs [in]: paths, ends with NULL. 0, or the exit status after a
+ * sentence: a file named twice, an input as output, one that cannot be written. */
+struct kure_output_option {
+    const char *option, *path;
+};
+int kure_check_outputs(const char *command, const struct kure_output_option *outputs, int count, const char *const *inputs);
+
 /* Writes --csv and --json where they were given; 0, or 1 after a sentence. */
 int kure_write_tables(const struct kure_table *table, const char *csv, const char *json);
 

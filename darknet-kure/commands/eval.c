@@ -58,6 +58,8 @@ static const struct kure_column columns[] = {
     {"seconds", KURE_CELL_REAL, "%.2f"},
 };
 
+enum { MOST_THREADS = 1024 }; /* OpenMP ends the process where it cannot start as many as it is told */
+
 struct request {
     const char *csv, *json, *cfg, *weights, *data;
     struct kure_points points;
@@ -136,6 +138,7 @@ static void evaluate_points(network *net, struct kure_images *images, const stru
 {
     int count = r->points.given ? kure_points_count(&r->points) : 1;
     struct kure_float_weights *kept = kure_float_weights_keep(net);
+    if (r->points.given) kure_report_float_layers(net);
     struct kure_progress progress;
     kure_progress_start(&progress, "images", (long long)count * images->count);
     for (int i = 0; i < count; ++i) {
@@ -153,12 +156,12 @@ static void evaluate_points(network *net, struct kure_images *images, const stru
     kure_float_weights_free(kept);
 }
 
-/* A positive integer option; 0: wrong. */
-static int parse_count(const char *text)
+/* An integer option from 1 to `most`; 0: wrong. */
+static int parse_count(const char *text, int most)
 {
     char *end;
     long n = strtol(text, &end, 10);
-    return end != text && !*end && n > 0 && n < 1000000000 ? (int)n : 0;
+    return end != text && !*end && n > 0 && n <= most ? (int)n : 0;
 }
 
 static int check_request(const struct request *r)
@@ -167,8 +170,8 @@ static int check_request(const struct request *r)
     struct kure_error error;
     if (kure_points_check(&r->points, &error) != KURE_OK) return kure_usage_error("eval", "%s", error.text);
     if (r->simulate && r->points.given) return kure_usage_error("eval", "--simulate takes its quantizers from the cfg: leave the others out");
-    if (r->csv && r->json && strcmp(r->csv, r->json) == 0) return kure_usage_error("eval", "--csv and --json name the same file");
-    return 0;
+    const struct kure_output_option outputs[] = {{"--csv", r->csv}, {"--json", r->json}};
+    return kure_check_outputs("eval", outputs, 2, (const char *const[]){r->cfg, r->weights, r->data, NULL});
 }
 
 /* -1: go on; else the exit status. */
@@ -197,8 +200,8 @@ static int parse_options(int argc, char **argv, struct request *r)
         else if (c == 's') r->simulate = 1;
         else if (c == 'q') status = kure_points_parse(&r->points, optarg, &error);
         else if (c == 1) status = kure_points_set_option(&r->points, options[which].name, optarg, &error);
-        else if (c == 'i' && !(r->images = parse_count(optarg))) return kure_usage_error("eval", "--images %s: must be a positive integer", optarg);
-        else if (c == 't' && !(r->threads = parse_count(optarg))) return kure_usage_error("eval", "--threads %s: must be a positive integer", optarg);
+        else if (c == 'i' && !(r->images = parse_count(optarg, 999999999))) return kure_usage_error("eval", "--images %s: must be a positive integer", optarg);
+        else if (c == 't' && !(r->threads = parse_count(optarg, MOST_THREADS))) return kure_usage_error("eval", "--threads %s: must be an integer from 1 to %d", optarg, MOST_THREADS);
         else if (c == '?') return kure_usage_error("eval", "wrong option");
         if (status != KURE_OK) return kure_usage_error("eval", "%s", error.text);
     }

@@ -131,6 +131,8 @@ int kure_command_keys(int argc, char **argv)
         else return kure_usage_error("keys", "wrong option");
     }
     int status = kure_check_arguments("keys", argc - optind, "no argument", 0);
+    const struct kure_output_option outputs[] = {{"--csv", csv}, {"--json", json}};
+    if (!status) status = kure_check_outputs("keys", outputs, 2, (const char *const[]){NULL});
     if (status) return status;
     struct kure_table table;
     kure_table_init(&table, "kure.keys/1", columns, sizeof columns / sizeof columns[0]);

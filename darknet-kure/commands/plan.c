@@ -118,6 +118,9 @@ int kure_command_plan(int argc, char **argv)
     int status = kure_check_arguments("plan", argc - optind, "CFG", 1);
     if (status) return status;
     const char *cfg = argv[optind];
+    const struct kure_output_option outputs[] = {{"--csv", csv}, {"--json", json}, {"--clean", clean}};
+    status = kure_check_outputs("plan", outputs, 3, (const char *const[]){cfg, NULL});
+    if (status) return status;
     network *net = kure_network_load(cfg, NULL);
     const struct kure_plan *plan = &((struct kure_network *)net->kure)->plan;
     struct kure_table table;

@@ -152,11 +152,12 @@ enum kure_status kure_points_set(struct kure_points *points, const char *name, c
 {
     char weight_name[64];
     int key = find_key(name);
-    if (key < 0) { /* the bare name sets weights and activations; these are float here */
+    if (key < 0) { /* the bare name would set weights and activations; these are float here */
         snprintf(weight_name, sizeof weight_name, "weight_%s", name);
-        key = find_key(weight_name);
+        if (find_key(weight_name) < 0) return fail_unknown(name, error);
+        return kure_fail(error, KURE_ERROR_INPUT, "%s=%s: sets activations too, which stay float in this version: say %s=%s", name, list,
+                         weight_name, list);
     }
-    if (key < 0) return fail_unknown(name, error);
     if (points->values[key]) return kure_fail(error, KURE_ERROR_INPUT, "quantizer key '%s' is given twice", keys[key].name);
     for (int i = 0; i < list_length(list); ++i) {
         size_t length;

@@ -110,6 +110,9 @@ int kure_command_stats(int argc, char **argv)
     }
     if (kure_points_check(&points, &error) != KURE_OK) return kure_usage_error("stats", "%s", error.text);
     struct kure_point point = kure_points_get(&points, 0);
+    const struct kure_output_option outputs[] = {{"--csv", csv}, {"--json", json}};
+    status = kure_check_outputs("stats", outputs, 2, (const char *const[]){argv[optind], argv[optind + 1], NULL});
+    if (status) return status;
     network *net = kure_network_load(argv[optind], argv[optind + 1]);
     const struct kure_plan *plan = &((struct kure_network *)net->kure)->plan;
     struct kure_table table;
@@ -119,6 +122,7 @@ int kure_command_stats(int argc, char **argv)
     for (int i = 0; i < plan->count; ++i) {
         if (plan->rows[i].rows) add_layer(&table, net, i, &point);
     }
+    kure_report_float_layers(net);
     kure_table_print(&table, stdout);
     status = kure_write_tables(&table, csv, json);
     kure_table_free(&table);

@@ -2,14 +2,12 @@
 #define _GNU_SOURCE
 #include "table.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "error.h"
+#include "output.h"
 
 static void no_memory(void)
 {
@@ -144,7 +142,7 @@ static int write_csv(const struct kure_table *table, FILE *out)
         }
         fputc('\n', out);
     }
-    return !ferror(out);
+    return fflush(out) == 0 && !ferror(out);
 }
 
 static json_t *json_cell(enum kure_cell kind, const char *text)
@@ -166,7 +164,7 @@ static int write_json(const struct kure_table *table, FILE *out)
         json_array_append_new(rows, row);
     }
     json_t *root = json_pack("{s:s, s:s, s:s, s:o}", "schema", table->schema, "model", table->model, "plan", table->plan, "rows", rows);
-    int ok = root && json_dumpf(root, out, JSON_INDENT(1)) == 0 && fputc('\n', out) != EOF;
+    int ok = root && json_dumpf(root, out, JSON_INDENT(1)) == 0 && fputc('\n', out) != EOF && fflush(out) == 0;
     json_decref(root);
     return ok;
 }
@@ -174,19 +172,10 @@ static int write_json(const struct kure_table *table, FILE *out)
 static enum kure_status write_file(const struct kure_table *table, const char *path,
                                    int (*write)(const struct kure_table *, FILE *), struct kure_error *error)
 {
-    char *temporary = NULL;
-    if (asprintf(&temporary, "%s.tmp", path) < 0) return kure_fail_memory(error);
-    FILE *out = fopen(temporary, "w");
-    int ok = out && write(table, out);
-    if (out && fclose(out) != 0) ok = 0;
-    ok = ok && rename(temporary, path) == 0;
-    enum kure_status status = KURE_OK;
-    if (!ok) {
-        status = kure_fail(error, KURE_ERROR_FILE, "%s: cannot be written: %s", path, strerror(errno));
-        if (out) unlink(temporary);
-    }
-    free(temporary);
-    return status;
+    struct kure_output out;
+    enum kure_status status = kure_output_open(path, &out, error);
+    if (status != KURE_OK) return status;
+    return kure_output_close(&out, write(table, out.file), error);
 }
 
 enum kure_status kure_table_write_csv(const struct kure_table *table, const char *path, struct kure_error *error)

@@ -37,7 +37,7 @@ void kure_table_set_real(struct kure_table *table, const char *column, double va
 /* Aligned text: empty columns are left out. */
 void kure_table_print(const struct kure_table *table, FILE *out);
 
-/* Replace `path` only when all is written. */
+/* Replace `path` only when all is written; a pipe or a device is written into. */
 KURE_CHECKED enum kure_status kure_table_write_csv(const struct kure_table *table, const char *path, struct kure_error *error);
 KURE_CHECKED enum kure_status kure_table_write_json(const struct kure_table *table, const char *path, struct kure_error *error);
 

@@ -7,9 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "error.h"
+#include "output.h"
 
 /* One line of the file, cut into what it means. Pointers into the caller's buffer. */
 enum line_kind { LINE_BLANK, LINE_SECTION, LINE_ENTRY };
@@ -142,6 +143,10 @@ enum kure_status kure_cfg_read_text(const char *path, struct kure_cfg *cfg, stru
     memset(cfg, 0, sizeof *cfg);
     cfg->path = strdup(path);
     if (!cfg->path) return kure_fail_memory(error);
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+        return kure_fail(error, KURE_ERROR_FILE, "%s: must be a regular file: it is read twice, by Darknet and by this plugin", path);
+    }
     FILE *file = fopen(path, "r");
     if (!file) return kure_fail(error, KURE_ERROR_FILE, "%s: cannot be opened: %s", path, strerror(errno));
     enum kure_status status = read_lines(file, cfg, error);
@@ -209,7 +214,7 @@ static int copy_clean(FILE *in, FILE *out)
         fwrite(text, 1, (size_t)length, out);
     }
     if (ok && held_bytes) fwrite(held, 1, held_bytes, out);
-    ok = ok && !ferror(in) && !ferror(out);
+    ok = ok && !ferror(in) && fflush(out) == 0 && !ferror(out);
     free(text);
     free(copy);
     free(held);
@@ -219,24 +224,11 @@ static int copy_clean(FILE *in, FILE *out)
 
 enum kure_status kure_cfg_write_clean(const char *path, const char *out_path, struct kure_error *error)
 {
-    char *temporary = NULL;
-    if (asprintf(&temporary, "%s.tmp", out_path) < 0) return kure_fail_memory(error);
+    struct kure_output out;
     FILE *in = fopen(path, "r");
-    FILE *out = in ? fopen(temporary, "w") : NULL;
-    enum kure_status status = KURE_OK;
-    if (!in) {
-        status = kure_fail(error, KURE_ERROR_FILE, "%s: cannot be opened: %s", path, strerror(errno));
-    } else if (!out) {
-        status = kure_fail(error, KURE_ERROR_FILE, "%s: cannot be written: %s", out_path, strerror(errno));
-    } else {
-        int ok = copy_clean(in, out);
-        ok = (fclose(out) == 0) && ok;
-        if (!ok || rename(temporary, out_path) != 0) {
-            status = kure_fail(error, KURE_ERROR_FILE, "%s: cannot be written: %s", out_path, strerror(errno));
-            unlink(temporary);
-        }
-    }
-    if (in) fclose(in);
-    free(temporary);
+    if (!in) return kure_fail(error, KURE_ERROR_FILE, "%s: cannot be opened: %s", path, strerror(errno));
+    enum kure_status status = kure_output_open(out_path, &out, error);
+    if (status == KURE_OK) status = kure_output_close(&out, copy_clean(in, out.file), error);
+    fclose(in);
     return status;
 }

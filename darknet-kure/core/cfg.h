@@ -39,7 +39,7 @@ KURE_CHECKED enum kure_status kure_cfg_read_text(const char *path, struct kure_c
 void kure_cfg_free(struct kure_cfg *cfg);
 
 /* The file's text without our sections and keys, everything else byte for byte,
- * to `out` [in: path], which is replaced only when all is written. */
+ * to `out` [in: path], another file, which is replaced only when all is written. */
 KURE_CHECKED enum kure_status kure_cfg_write_clean(const char *path, const char *out, struct kure_error *error);
 
 /* For the two above and for options.c: is this type a section of ours, and is

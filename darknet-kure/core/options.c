@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "host_keys.h"
 #include "quantizer_keys.h"
 
 /* Sections and keys that this version does not have: refused by name, so that nobody
@@ -88,24 +89,85 @@ static int nearest_name(enum kure_key_section section, const char *name, char ne
     return distance;
 }
 
-static enum kure_status fail_unknown(const struct kure_place *at, const char *nearest, struct kure_error *error)
+/* A key that stands in the wrong section: the nearest one of another section. */
+struct elsewhere {
+    char name[64];
+    const char *section;
+    int distance;
+};
+
+static void take_nearer(struct elsewhere *e, const char *name, const char *section, int distance)
 {
-    return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] unknown key '%s': did you mean '%s'?", at->path,
-                     at->entry->line, at->section, at->entry->key, nearest);
+    if (distance >= e->distance) return;
+    snprintf(e->name, sizeof e->name, "%s", name);
+    e->section = section;
+    e->distance = distance;
 }
 
-/* In Darknet's own sections only names close to ours are our business. */
+static struct elsewhere find_elsewhere(enum kure_key_section section, const char *name)
+{
+    static const char *const places[] = {[kurtosis] = "[kurtosis]", [net] = "[net]", [layer] = "a layer such as [convolutional]",
+                                         [quantization] = "[quantization]"};
+    static const char prefix[] = "kurtosis_"; /* kurtosis_mode in a layer is mode in [kurtosis] */
+    struct elsewhere e = {"", "", 1000};
+    char quantizer[64];
+    for (int s = kurtosis; s <= quantization; ++s) {
+        int distance = 1000;
+        if (s == (int)section) continue;
+        const struct kure_key *k = kure_key_nearest((enum kure_key_section)s, name, &distance);
+        if (k) take_nearer(&e, k->name, places[s], distance);
+    }
+    if (strncasecmp(name, prefix, sizeof prefix - 1) == 0) {
+        int distance = 1000;
+        const struct kure_key *k = kure_key_nearest(kurtosis, name + sizeof prefix - 1, &distance);
+        if (distance == 0) take_nearer(&e, k->name, places[kurtosis], 0);
+    }
+    if (section == kurtosis || section == net) {
+        int distance = kure_quantizer_key_nearest(name, quantizer);
+        take_nearer(&e, quantizer, places[quantization], distance);
+    }
+    return e;
+}
+
+static enum kure_status fail_unknown(const struct kure_place *at, const char *nearest, const char *section, struct kure_error *error)
+{
+    return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] unknown key '%s': did you mean '%s'%s%s?", at->path, at->entry->line,
+                     at->section, at->entry->key, nearest, section ? ", which belongs into " : "", section ? section : "");
+}
+
+static enum kure_status fail_place(const struct kure_place *at, const struct elsewhere *e, struct kure_error *error)
+{
+    int same = strcmp(at->entry->key, e->name) == 0;
+    return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] %s: belongs into %s%s%s", at->path, at->entry->line, at->section,
+                     at->entry->key, e->section, same ? "" : " as ", same ? "" : e->name);
+}
+
+/* How many edits still mean a key of another section: few, where a name is short. */
+static int tolerance(const char *name)
+{
+    size_t length = strlen(name);
+    return length >= 6 ? 2 : length == 5 ? 1 : 0;
+}
+
+/* In Darknet's own sections only names close to ours are our business, and none that
+ * Darknet has itself or that is nearer to one of its own. */
 static enum kure_status check_name(const struct kure_place *at, enum kure_key_section section, struct kure_error *error)
 {
-    char nearest[64];
-    int distance = nearest_name(section, at->entry->key, nearest);
-    if (section == quantization && is_among(reserved_keys, sizeof reserved_keys / sizeof *reserved_keys, at->entry->key)) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] %s: not in this version", at->path, at->entry->line, at->section,
-                         at->entry->key);
+    const char *name = at->entry->key;
+    int in_ours = section == kurtosis || section == quantization;
+    if (section == quantization && is_among(reserved_keys, sizeof reserved_keys / sizeof *reserved_keys, name)) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] %s: not in this version", at->path, at->entry->line, at->section, name);
     }
-    if (section == kurtosis || section == quantization) return fail_unknown(at, nearest, error);
-    int limit = strlen(nearest) >= 8 ? 2 : 1; /* `step` is two edits from `seed` */
-    return distance <= limit ? fail_unknown(at, nearest, error) : KURE_OK;
+    if (!in_ours && kure_is_host_key(name)) return KURE_OK;
+    char nearest[64];
+    int distance = nearest_name(section, name, nearest);
+    struct elsewhere e = find_elsewhere(section, name);
+    if (distance > 0 && e.distance == 0) return fail_place(at, &e, error);
+    if (in_ours || distance == 0) return fail_unknown(at, nearest, NULL, error);
+    int host = kure_host_key_distance(section == net, name);
+    if (distance <= 2 && distance <= host) return fail_unknown(at, nearest, NULL, error);
+    if (e.distance <= tolerance(e.name) && e.distance < host) return fail_unknown(at, e.name, e.section, error);
+    return KURE_OK;
 }
 
 /* A key of a quantizer, in [quantization] or a layer. */

@@ -90,7 +90,7 @@ void kure_key_text(size_t i, struct kure_key_text *out);
 enum { KURE_KURTOSIS_TEXT = 512 };
 void kure_kurtosis_text(const struct kure_kurtosis_options *options, char *out, size_t size);
 
-/* Number of single-character edits between two names. */
+/* Number of single-character edits between two names; upper and lower case are the same. */
 int kure_edit_distance(const char *a, const char *b);
 
 #endif

@@ -69,6 +69,10 @@ static enum kure_status select_layers(const struct kure_options *o, const struct
             return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [kurtosis] layers=%s: there is no layer %d: the last one is %d",
                              o->path, list->line, list->text, beyond, plan->count - 1);
         }
+        if (last < first && list->ranges[r].first >= 0 && list->ranges[r].last == KURE_LAYER_LAST) {
+            return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [kurtosis] layers=%s: no layer from %d on has weights: the last one that has is %d",
+                             o->path, list->line, list->text, first, last);
+        }
         if (last < first) {
             return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [kurtosis] layers=%s: the range %d-%d runs backwards", o->path,
                              list->line, list->text, first, last);

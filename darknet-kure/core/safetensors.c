@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -134,6 +135,8 @@ static enum kure_status damaged(const char *path, const char *what, struct kure_
 /* The whole file into file->buffer. */
 static enum kure_status read_bytes(const char *path, struct kure_file *file, size_t *bytes, struct kure_error *error)
 {
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) return kure_fail(error, KURE_ERROR_INPUT, "%s: is no regular file", path);
     FILE *in = fopen(path, "rb");
     if (!in) return kure_fail(error, KURE_ERROR_FILE, "%s: cannot be opened: %s", path, strerror(errno));
     long size = fseek(in, 0, SEEK_END) == 0 ? ftell(in) : -1;
@@ -158,8 +161,8 @@ static enum kure_status read_metadata(const char *path, const json_t *metadata, 
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)metadata, name, value) {
         if (!json_is_string(value)) return damaged(path, "metadata that is no text", error);
-        enum kure_status status = kure_file_add_text(file, name, json_string_value(value), error);
-        if (status != KURE_OK) return status;
+        struct kure_error reason;
+        if (kure_file_add_text(file, name, json_string_value(value), &reason) != KURE_OK) return damaged(path, reason.text, error);
     }
     return KURE_OK;
 }
@@ -180,6 +183,26 @@ static enum kure_status read_tensor(const char *path, const char *name, json_t *
     return kure_file_add_tensor(file, name, (float *)(void *)(data + begin), (size_t)count, error);
 }
 
+static int by_place(const void *a, const void *b)
+{
+    const struct kure_file_tensor *x = a, *y = b;
+    if (x->data != y->data) return x->data < y->data ? -1 : 1;
+    return (x->count > y->count) - (x->count < y->count);
+}
+
+/* The tensors fill the data one behind the other. */
+static enum kure_status check_places(const char *path, unsigned char *data, size_t data_bytes, struct kure_file *file, struct kure_error *error)
+{
+    const float *end = (const float *)(void *)data;
+    if (file->tensor_count) qsort(file->tensors, (size_t)file->tensor_count, sizeof *file->tensors, by_place);
+    for (int i = 0; i < file->tensor_count; ++i) {
+        if (file->tensors[i].data != end) return damaged(path, "tensors overlap or leave a hole", error);
+        end += file->tensors[i].count;
+    }
+    if ((const unsigned char *)end != data + data_bytes) return damaged(path, "tensors overlap or leave a hole", error);
+    return KURE_OK;
+}
+
 static enum kure_status read_header(const char *path, json_t *root, unsigned char *data, size_t data_bytes,
                                     struct kure_file *file, struct kure_error *error)
 {
@@ -192,7 +215,7 @@ static enum kure_status read_header(const char *path, json_t *root, unsigned cha
                                       : read_tensor(path, name, entry, data, data_bytes, file, error);
         if (status != KURE_OK) return status;
     }
-    return KURE_OK;
+    return check_places(path, data, data_bytes, file, error);
 }
 
 enum kure_status kure_file_read(const char *path, struct kure_file *file, struct kure_error *error)
