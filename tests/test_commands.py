@@ -52,7 +52,7 @@ BAD_LINES = {  # arguments: words of the sentence; status 2
     ("eval", "net.cfg", "net.weights", "d.data", "--weight-rounding", "nearest"): ("weight_rounding=nearest", "half_even", "stochastic"),
     ("eval", "net.cfg", "net.weights", "d.data", "--weight-truncation", "minmax,ema"): ("weight_truncation=ema", "batches"),
     ("eval", "net.cfg", "net.weights", "d.data", "--weight-truncation", "percentile"): ("percentile", "needs a truncation_value"),
-    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "truncation=lp,truncation_value=0.5"): ("lp", "0.5", "from 1 to 10"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "weight_truncation=lp,weight_truncation_value=0.5"): ("lp", "0.5", "from 1 to 10"),
     ("eval", "net.cfg", "net.weights", "d.data", "--weight-truncation-value", "3"): ("weight_truncation_value=3", "minmax", "takes none"),
     ("eval", "net.cfg", "net.weights", "d.data", "--weight-truncation-value", "-3"): ("weight_truncation_value=-3", "positive"),
     ("eval", "net.cfg", "net.weights", "d.data", "--weight-symmetric", "0"): ("narrow", "needs grid full"),

@@ -285,7 +285,7 @@ def test_every_rounding_and_truncation_differs(build, trained):
 
 def test_stochastic_is_the_same_every_time(build, trained):
     folder, _ = trained
-    arguments = ("--quantize", "weight_bits=3,rounding=stochastic,symmetric=0,grid=full", "--images", 20)
+    arguments = ("--quantize", "weight_bits=3,weight_rounding=stochastic,weight_symmetric=0,weight_grid=full", "--images", 20)
     want, _ = evaluate(build, folder, *arguments)
     for isa, threads in (("baseline", 1), ("avx2", 2), ("avx512", 2)):
         got, _ = evaluate(build, folder, *arguments, "--threads", threads, env={"KURE_ISA": isa})
