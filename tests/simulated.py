@@ -54,6 +54,25 @@ class Tape:
         x0, quantized, inside, slope = self.keep(make)
         return quantized + np.where(inside, x - x0, 0) + slope * step_change
 
+    def clipped(self, x, clip, bits, change=0):
+        """PACT: codes 0..2^bits-1 of 0..clip; change: how far the clip is moved"""
+        def make():
+            step = np.float32(clip) / np.float32(2 ** bits - 1)
+            code = np.clip(np.rint(x.astype(np.float32) / step), 0, 2 ** bits - 1).astype(np.float64)
+            return x.copy(), code * float(step), (x >= 0) & (x < clip), (x >= clip) * 1.0
+        x0, quantized, inside, slope = self.keep(make)
+        return quantized + np.where(inside, x - x0, 0) + slope * change
+
+    def dorefa(self, w, bits):
+        """DoReFa's weights; the derivative goes through tanh and through its largest value"""
+        largest = self.keep(lambda: np.unravel_index(abs(w).argmax(), w.shape))
+        t = np.tanh(w)
+        sign = 1 if w[largest].real > 0 else -1
+        t = t / (2 * sign * t[largest]) + 0.5
+        levels = 2 ** bits - 1
+        t0, quantized = self.keep(lambda: (t.copy(), np.rint(levels * t) / levels))
+        return 2 * (quantized + t - t0) - 1
+
     def leaky(self, x, slope=0.1):
         positive = self.keep(lambda: x > 0)
         return np.where(positive, x, slope * x)

@@ -35,11 +35,15 @@ static struct kure_quantizer quantizer_of_update(const struct kure_quantizer *q)
     return of_update;
 }
 
-enum kure_status kure_activation_init(struct kure_activation_quantizer *a, const struct kure_quantizer *q, int head_rows,
-                                      int head_boxes, struct kure_error *error)
+enum kure_status kure_activation_init(struct kure_activation_quantizer *a, const struct kure_quantizer *q, enum kure_method method,
+                                      int head_rows, int head_boxes, struct kure_error *error)
 {
-    *a = (struct kure_activation_quantizer){.q = *q, .head_rows = head_rows, .head_boxes = head_boxes};
-    struct kure_quantizer of_update = quantizer_of_update(q);
+    *a = (struct kure_activation_quantizer){.q = *q, .head_rows = head_rows, .head_boxes = head_boxes, .method = method};
+    if (method == KURE_METHOD_PACT || method == KURE_METHOD_DOREFA) { /* codes 0 .. 2^b-1, as kure_pact_scale wants them */
+        a->q.grid = KURE_GRID_FULL;
+        a->q.symmetric = 0;
+    }
+    struct kure_quantizer of_update = quantizer_of_update(&a->q);
     for (int g = 0; q->bits && g < kure_activation_groups(a); ++g) {
         enum kure_status status = kure_observer_init(&a->group[g].observer, &of_update, error);
         if (status != KURE_OK) return status;
@@ -79,9 +83,44 @@ enum kure_status kure_activation_observe(struct kure_activation_quantizer *a, co
 /* ------------------------------------------------------------------------- */
 /* Scales                                                                     */
 
+/* The range that a scale covers, from the outermost levels. */
+static void range_of(const struct kure_scale *s, const struct kure_quantizer *q, double *low, double *high)
+{
+    int half = 1 << (q->bits - 1);
+    *low = (double)s->step * ((q->grid == KURE_GRID_NARROW ? 1 - half : -half) - s->zero_point);
+    *high = (double)s->step * (half - 1 - s->zero_point);
+}
+
 static struct kure_learned_parameter *learned_of(struct kure_activation_quantizer *a, int group)
 {
     return (struct kure_learned_parameter *)(void *)(a->state + 1 + 2 * KURE_MOST_GROUPS) + group;
+}
+
+/* pact learns the clip, its value; dorefa's is 1. */
+static struct kure_scale scale_of(struct kure_activation_quantizer *a, int group)
+{
+    if (a->method == KURE_METHOD_DOREFA) return kure_pact_scale(1, a->q.bits);
+    if (a->method == KURE_METHOD_PACT) return kure_pact_scale(learned_of(a, group)->value, a->q.bits);
+    return kure_learned_scale(learned_of(a, group), &a->q);
+}
+
+static int is_learned(const struct kure_activation_quantizer *a)
+{
+    return a->method == KURE_METHOD_LSQ || a->method == KURE_METHOD_PACT;
+}
+
+static void begin_learning(struct kure_activation_quantizer *a, int group)
+{
+    struct kure_scale scale = a->group[group].scale;
+    struct kure_learned_parameter *p = learned_of(a, group);
+    kure_learned_begin(p, scale, &a->q);
+    if (a->method == KURE_METHOD_PACT) { /* the largest value that the policy keeps */
+        double low, high;
+        range_of(&scale, &a->q, &low, &high);
+        p->value = high > 0 ? (float)high : 1;
+        p->least = p->value / 1024;
+    }
+    a->group[group].scale = scale_of(a, group);
 }
 
 static void descend(struct kure_activation_quantizer *a, const struct kure_learned_rate *rate)
@@ -89,17 +128,9 @@ static void descend(struct kure_activation_quantizer *a, const struct kure_learn
     for (int i = 0; i < kure_activation_groups(a); ++i) {
         kure_learned_descend(learned_of(a, i), a->group[i].descent, rate, &a->q);
         a->group[i].descent = 0;
-        a->group[i].scale = kure_learned_scale(learned_of(a, i), &a->q);
+        a->group[i].scale = scale_of(a, i);
     }
     a->has_gradient = 0;
-}
-
-/* The range that a scale covers, from the outermost levels. */
-static void range_of(const struct kure_scale *s, const struct kure_quantizer *q, double *low, double *high)
-{
-    int half = 1 << (q->bits - 1);
-    *low = (double)s->step * ((q->grid == KURE_GRID_NARROW ? 1 - half : -half) - s->zero_point);
-    *high = (double)s->step * (half - 1 - s->zero_point);
 }
 
 static void combine(struct kure_activation_quantizer *a, float *range, double low, double high)
@@ -123,13 +154,13 @@ enum kure_status kure_activation_rescale(struct kure_activation_quantizer *a, st
     covering.truncation_value = 0;
     for (int i = 0; i < kure_activation_groups(a); ++i) {
         struct kure_activation_group *g = &a->group[i];
-        if (a->learned && learned_of(a, i)->least > 0) {
-            g->scale = kure_learned_scale(learned_of(a, i), &a->q);
+        if (a->method == KURE_METHOD_DOREFA || (is_learned(a) && learned_of(a, i)->least > 0)) {
+            g->scale = scale_of(a, i);
             continue;
         }
         enum kure_status status = kure_scale_find(a->state + 1 + 2 * i, 2, &covering, &g->scale, error);
         if (status != KURE_OK) return status;
-        if (a->learned) kure_learned_begin(learned_of(a, i), g->scale, &a->q);
+        if (is_learned(a)) begin_learning(a, i);
     }
     return KURE_OK;
 }
@@ -178,7 +209,12 @@ static void mask_piece(void *context, int group, size_t offset, size_t count)
     struct kure_activation_group *g = &p->a->group[group];
     struct kure_noise noise = p->noise;
     noise.first += offset;
-    if (p->a->learned) {
+    if (p->a->method == KURE_METHOD_PACT || p->a->method == KURE_METHOD_DOREFA) {
+        float clip = p->a->method == KURE_METHOD_PACT ? learned_of(p->a, group)->value : 1;
+        g->descent += kure_pact_backward(p->x + offset, p->y + offset, p->y + offset, count, clip);
+        return;
+    }
+    if (is_learned(p->a)) {
         g->descent += kure_learned_step_gradient(p->x + offset, p->y + offset, count, p->features[group], g->scale, &p->a->q, &noise);
     }
     kure_ste_backward(p->x + offset, p->y + offset, p->y + offset, count, g->scale, &p->a->q, &noise);
@@ -194,5 +230,5 @@ void kure_activation_mask(struct kure_activation_quantizer *a, const layer *l, c
         p.features[1] = outputs - p.features[0];
     }
     each_piece(a, l, mask_piece, &p);
-    a->has_gradient = a->learned;
+    a->has_gradient = is_learned(a);
 }

@@ -27,7 +27,7 @@ struct kure_activation_group {
 struct kure_activation_quantizer {
     struct kure_quantizer q;       /* bits = 0: none */
     int head_rows, head_boxes;     /* plan.h; 0: one group */
-    int learned;                   /* 1: LSQ; set after init */
+    enum kure_method method;
     int has_gradient;
     /* what a file keeps: updates combined so far (0: no scale yet), low and high of each group, learned parameters */
     float state[KURE_ACTIVATION_STATE];
@@ -41,7 +41,8 @@ static inline int kure_activation_groups(const struct kure_activation_quantizer 
 }
 
 KURE_CHECKED enum kure_status kure_activation_init(struct kure_activation_quantizer *a, const struct kure_quantizer *q,
-                                                   int head_rows, int head_boxes, struct kure_error *error);
+                                                   enum kure_method method, int head_rows, int head_boxes,
+                                                   struct kure_error *error);
 void kure_activation_free(struct kure_activation_quantizer *a);
 
 /* x: the outputs of `l` for the whole minibatch, [batch][rows][plane].

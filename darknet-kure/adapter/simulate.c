@@ -148,7 +148,7 @@ static void pass_quantizer(struct kure_network *k, struct kure_activation_quanti
 {
     struct kure_error error;
     size_t n = (size_t)l->outputs * (size_t)l->batch;
-    if (train && !(a->learned && kure_activation_ready(a))) {
+    if (train && !(kure_activation_ready(a) && a->method != KURE_METHOD_STE)) {
         if (kure_activation_observe(a, l, x, &error) != KURE_OK) stop_layer(k, number, &error);
         if (!kure_activation_ready(a) && kure_activation_refresh(a, &k->simulation->rate, &error) != KURE_OK) stop_layer(k, number, &error);
     }
@@ -264,11 +264,11 @@ static void attach_layer(struct kure_network *k, int i)
     enum kure_status status = KURE_OK;
     if (i > 0 && !row->weight.bits && !row->after.bits) return;
     if (row->weight.bits) status = kure_weights_init(&s->weights, &row->weight, row->rows, row->row_length,
-                                                     k->plan.quantization.batchnorm && row->batch_normalize, &error);
-    if (status == KURE_OK) status = kure_activation_init(&s->before, &row->before, row->head_rows, row->head_boxes, &error);
-    if (status == KURE_OK) status = kure_activation_init(&s->after, &row->after, row->head_rows, row->head_boxes, &error);
+                                                     k->plan.quantization.batchnorm && row->batch_normalize && row->weight_method != KURE_METHOD_DOREFA, &error);
+    if (status == KURE_OK) status = kure_activation_init(&s->before, &row->before, row->activation_method, row->head_rows, row->head_boxes, &error);
+    if (status == KURE_OK) status = kure_activation_init(&s->after, &row->after, row->activation_method, row->head_rows, row->head_boxes, &error);
     if (status != KURE_OK) kure_stop(&error);
-    s->weights.learned = s->before.learned = s->after.learned = k->plan.quantization.method == KURE_METHOD_LSQ;
+    s->weights.method = row->weight_method;
     s->forward = l->forward;
     s->backward = l->backward;
     s->activation = l->type == CONVOLUTIONAL || l->type == CONNECTED || l->type == SHORTCUT ? l->activation : LINEAR;

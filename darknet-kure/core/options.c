@@ -286,9 +286,14 @@ static enum kure_status check_together(const struct kure_cfg *cfg, const struct 
                          line_of(cfg, "quantization", key), key);
     }
     int learned = line_of(cfg, "quantization", "learned_rate"), decay = line_of(cfg, "quantization", "learned_decay");
-    if ((learned || decay) && q->method != KURE_METHOD_LSQ) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] %s is read with method=lsq only", o->path,
+    if ((learned || decay) && q->method != KURE_METHOD_LSQ && q->method != KURE_METHOD_PACT) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] %s is read with method=lsq and method=pact only", o->path,
                          learned ? learned : decay, learned ? "learned_rate" : "learned_decay");
+    }
+    int batchnorm = line_of(cfg, "quantization", "batchnorm");
+    if (batchnorm && q->batchnorm && q->method == KURE_METHOD_DOREFA) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] batchnorm=fold: method=dorefa scales the raw weights: say train, or leave it out",
+                         o->path, batchnorm);
     }
     for (int i = 0; i < o->layers; ++i) {
         const struct kure_layer_options *l = &o->layer[i];

@@ -39,8 +39,6 @@ struct kure_quantizer_keys {
     double truncation_value, step_ratio;
 };
 
-enum kure_method { KURE_METHOD_STE, KURE_METHOD_LSQ };
-
 struct kure_quantization_options {
     int line; /* of [quantization]; 0: the cfg has no such section */
     struct kure_quantizer_keys quantizer[3]; /* by enum kure_quantized: KEY, weight_KEY, activation_KEY */

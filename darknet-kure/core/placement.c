@@ -12,6 +12,7 @@
  */
 #define _GNU_SOURCE
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "error.h"
@@ -74,6 +75,38 @@ static enum kure_status check_ignored(const struct kure_options *o, const struct
     return KURE_OK;
 }
 
+/* Are the outputs of layer i never negative? marks [in]: of the layers before. */
+static int is_rectified(const struct kure_layer_view *v, int i, const char *marks)
+{
+    if (v[i].activation != KURE_ACTIVATION_LINEAR) return v[i].activation == KURE_ACTIVATION_RELU;
+    if (v[i].weights != KURE_WEIGHTS_NONE || v[i].flow == KURE_FLOW_DECODES) return 0;
+    for (int j = 0; j < v[i].input_count; ++j) {
+        if (v[i].inputs[j] >= 0 && !marks[v[i].inputs[j]]) return 0;
+    }
+    return 1;
+}
+
+/* pact and dorefa act in the middle of the network; its ends go by ste. */
+static enum kure_status choose_methods(const struct kure_options *o, struct kure_plan_row *row, int rectified, struct kure_error *error)
+{
+    enum kure_method method = (enum kure_method)o->quantization.method;
+    row->weight_method = row->activation_method = method;
+    if (method == KURE_METHOD_PACT || row->reads_input || row->reaches_head) row->weight_method = KURE_METHOD_STE;
+    if (method == KURE_METHOD_LSQ) row->weight_method = KURE_METHOD_LSQ;
+    if (method != KURE_METHOD_PACT && method != KURE_METHOD_DOREFA) return KURE_OK;
+    if (row->reaches_head) row->activation_method = KURE_METHOD_STE;
+    if (!row->after.bits || row->activation_method == KURE_METHOD_STE) return KURE_OK;
+    if (row->after.step != KURE_STEP_FREE || row->after.step_ratio != 1) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] method=%s: layer %d [%s]: activation_step and activation_step_ratio have "
+                         "no meaning: the method sets the step", o->path, o->quantization.line,
+                         method == KURE_METHOD_PACT ? "pact" : "dorefa", row->layer, row->type);
+    }
+    if (rectified) return KURE_OK;
+    return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] method=%s: layer %d [%s] can put out negative values, which it would "
+                     "cut: give it activation=relu, or quantize=0", o->path, o->quantization.line,
+                     method == KURE_METHOD_PACT ? "pact" : "dorefa", row->layer, row->type);
+}
+
 static enum kure_status place_one(const struct kure_options *o, const struct kure_layer_view *v, struct kure_plan_row *row,
                                   struct kure_error *error)
 {
@@ -94,13 +127,21 @@ enum kure_status kure_place_quantizers(const struct kure_options *o, const struc
 {
     int quantized = 0;
     if (!o->quantization.line) return KURE_OK;
+    char *rectified = calloc((size_t)plan->count, 1);
+    if (!rectified) return kure_fail_memory(error);
     for (int i = 0; i < plan->count; ++i) {
         struct kure_plan_row *row = &plan->rows[i];
         enum kure_status status = place_one(o, &views[i], row, error);
-        if (status != KURE_OK) return status;
+        rectified[i] = (char)is_rectified(views, i, rectified);
+        if (status == KURE_OK) status = choose_methods(o, row, rectified[i], error);
+        if (status != KURE_OK) {
+            free(rectified);
+            return status;
+        }
         if (row->reads_input && row->weight.bits) plan->input_bits = (int)o->quantization.first_bits;
         quantized |= row->weight.bits || row->after.bits;
     }
+    free(rectified);
     if (quantized) return KURE_OK;
     return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] quantizes nothing in this network", o->path, o->quantization.line);
 }

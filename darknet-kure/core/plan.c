@@ -216,6 +216,8 @@ static enum kure_status hash_plan(struct kure_plan *plan, struct kure_error *err
         add_text(kept, text);
         snprintf(text, sizeof text, "%d %.17g %.17g\n", r->regularized, r->target, r->lambda);
         add_text(all, text);
+        snprintf(text, sizeof text, "%d %d\n", (int)r->weight_method, (int)r->activation_method);
+        if (plan->quantization.line) add_text(all, text);
         add_quantizer(all, &r->weight);
         add_quantizer(all, &r->before);
         add_quantizer(all, &r->after);

@@ -53,6 +53,7 @@ struct kure_plan_row {
     int reads_input; /* has weights and reads the network input: a `first` layer */
     int feeds_head;  /* has weights and feeds the loss without another weighted layer: a `last` layer */
     int reaches_head; /* with or without weights: no weighted layer between it and the loss */
+    enum kure_method weight_method, activation_method;
     struct kure_quantizer weight, before, after; /* bits = 0: float; before and after the activation */
     int head_rows, head_boxes; /* of the view: `after` has two groups */
     char quantize_reason[48];  /* why the layer stays float with [quantization] */

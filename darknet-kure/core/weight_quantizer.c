@@ -38,6 +38,11 @@ void kure_weights_free(struct kure_weight_quantizer *w)
     memset(w, 0, sizeof *w);
 }
 
+static int is_learned(const struct kure_weight_quantizer *w)
+{
+    return w->method == KURE_METHOD_LSQ;
+}
+
 static int by_row(const struct kure_weight_quantizer *w)
 {
     return w->q.granularity == KURE_GRANULARITY_CHANNEL;
@@ -82,7 +87,7 @@ static enum kure_status find_scales(struct kure_weight_quantizer *w, const float
     }
     w->has_scales = 1;
     for (size_t p = 0; p < parts; ++p) {
-        if (w->learned) kure_learned_begin(&w->state[p], w->scales[p], &w->q);
+        if (is_learned(w)) kure_learned_begin(&w->state[p], w->scales[p], &w->q);
         else w->state[p] = (struct kure_learned_parameter){.value = w->scales[p].step, .zero_point = (float)w->scales[p].zero_point};
     }
     return KURE_OK;
@@ -110,13 +115,17 @@ enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const str
 {
     size_t k = w->row_length, rows = w->rows;
     const float *x = t->weights;
+    if (w->method == KURE_METHOD_DOREFA) {
+        kure_dorefa_quantize(x, w->values, rows * k, &w->q, &w->noise);
+        return KURE_OK;
+    }
     find_factors(w, t);
     if (w->fold) {
         rows = gather(w, t, t->scratch);
         x = t->scratch;
     }
     kure_weights_settle(w, rate);
-    if (!w->has_scales || (!w->learned && (!is_search(w->q.truncation) || update % every == 0))) {
+    if (!w->has_scales || (!is_learned(w) && (!is_search(w->q.truncation) || update % every == 0))) {
         enum kure_status status = by_row(w) ? find_scales(w, x, rows, k, error) : find_scales(w, x, 1, rows * k, error);
         if (status != KURE_OK) return status;
     }
@@ -136,9 +145,9 @@ enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const str
 
 void kure_weights_restore(struct kure_weight_quantizer *w)
 {
-    if ((w->state[0].least > 0) != w->learned) return; /* of a training by another method */
+    if ((w->state[0].least > 0) != is_learned(w)) return; /* of a training by another method */
     for (size_t p = 0; p < (by_row(w) ? w->rows : 1); ++p) {
-        w->scales[p] = w->learned ? kure_learned_scale(&w->state[p], &w->q)
+        w->scales[p] = is_learned(w) ? kure_learned_scale(&w->state[p], &w->q)
                                   : (struct kure_scale){w->state[p].value, (int)w->state[p].zero_point};
     }
     w->has_scales = 1;
@@ -146,13 +155,18 @@ void kure_weights_restore(struct kure_weight_quantizer *w)
 
 int kure_weights_clip(const struct kure_weight_quantizer *w)
 {
-    return w->learned || w->q.truncation != KURE_TRUNCATION_MINMAX || w->q.step_ratio < 1 || w->q.step != KURE_STEP_FREE;
+    return w->method != KURE_METHOD_STE || w->q.truncation != KURE_TRUNCATION_MINMAX || w->q.step_ratio < 1 || w->q.step != KURE_STEP_FREE;
 }
 
 void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kure_tensor *t, float *gradient, float *updates)
 {
     size_t k = w->row_length, features = by_row(w) ? k : k * w->rows;
-    w->has_gradient = w->learned;
+    if (w->method == KURE_METHOD_DOREFA) {
+        kure_dorefa_backward(t->weights, gradient, gradient, w->rows * k);
+        for (size_t i = 0; i < w->rows * k; ++i) updates[i] += gradient[i];
+        return;
+    }
+    w->has_gradient = is_learned(w);
     for (size_t c = 0; c < w->rows; ++c) {
         float *g = gradient + c * k;
         if (w->factors[c] != 0) {
@@ -160,7 +174,7 @@ void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kur
             struct kure_noise noise = w->noise;
             noise.first += w->place[c] * k;
             size_t part = by_row(w) ? w->place[c] : 0;
-            if (w->learned) { /* values = Q(w s)/s, so that the step's gradient is that of Q over s */
+            if (is_learned(w)) { /* values = Q(w s)/s, so that the step's gradient is that of Q over s */
                 w->descent[part] += kure_learned_step_gradient(w->row, g, k, features, w->scales[part], &w->q, &noise) / w->factors[c];
             }
             kure_ste_backward(w->row, g, g, k, w->scales[part], &w->q, &noise);

@@ -16,7 +16,7 @@ struct kure_weight_quantizer {
     size_t rows, row_length;
     int fold;
     struct kure_noise noise;  /* of this update; set before a refresh */
-    int learned;              /* 1: LSQ; set after init */
+    enum kure_method method;  /* ste, lsq or dorefa, which works on the raw tensor */
     int has_scales;
     int has_gradient;         /* of the learned steps, for the update that ends */
     double *descent;          /* [rows] or [1] negative gradients of the learned steps */

@@ -280,6 +280,9 @@ KURE_CHECKED enum kure_status kure_quantize_tensor(const struct kure_tensor *ten
 /* ------------------------------------------------------------------------- */
 /* Backward passes and learned parameters (core/learned.c, core/dorefa.c)     */
 
+/* How gradients pass a quantizer in training, and what is learned of it. */
+enum kure_method { KURE_METHOD_STE, KURE_METHOD_LSQ, KURE_METHOD_PACT, KURE_METHOD_DOREFA };
+
 /* Straight-through estimator: dx = dy where the code before clamping lies on the
  * grid, else 0 (torch.fake_quantize's rule); dx = dy for a step of 0. scale, q
  * and noise as in the forward pass; dx may be dy. EXACT. */
