@@ -59,6 +59,8 @@ CASES = {
     # [quantization]
     "bits 1": quantization("bits=1", "bits=1", "2 to 16"),
     "learned_rate without lsq": quantization("learned_rate=0.5", "learned_rate", "method=lsq"),
+    "slope without leaky": (text().replace("activation=leaky", f"activation=relu\nslope=0.2 {HERE}", 1), ("slope", "leaky")),
+    "slope above 1": (text().replace("activation=leaky", f"activation=leaky\nslope=2 {HERE}", 1), ("slope=2", "1")),
     "bits 17": quantization("weight_bits=17", "weight_bits=17", "16"),
     "first_bits 1": quantization("first_bits=1", "first_bits=1", "2 to 16"),
     "misspelt bits": quantization("weight_bit=4", "weight_bit", "weight_bits"),

@@ -212,3 +212,54 @@ def test_clipped_weights_get_no_gradient(build, tmp_path):
     clipped = np.rint(abs(w) / np.float32(step_size)) > 7
     assert 0.1 < clipped.mean() < 0.9
     assert (updates[clipped] == 0).all() and (updates[~clipped] != 0).mean() > 0.5  # some filters are dead
+
+
+@pytest.mark.parametrize("quantized", (False, True))
+@pytest.mark.parametrize("activation", ("relu6", "leaky"))
+def test_activations_of_the_adapter(activation, quantized, build, tmp_path):
+    """relu6 and leaky with slope=, with and without [quantization]: outputs and gradients of the first layer."""
+    keys = dict(activation="relu6") if activation == "relu6" else dict(activation="leaky", slope=0.25)
+    layers = networks.conv(8, batch_normalize=0, **keys) + networks.section("connected", output=3, activation="linear") + networks.section("softmax", groups=1)
+    cfg = cfg_of(dict(bits=8), layers)
+    cfg = cfg if quantized else cfg.replace(networks.section("quantization", bits=8), "")
+    tensors = build.tensors(tmp_path, cfg)
+    tensors["layers.0.weights"] *= 12  # so that many outputs lie above 6
+    tensors["layers.0.biases"][:] = 0.3
+    networks.write_weights(tmp_path / "start.weights", cfg, tensors)
+    before, _ = step(build, tmp_path, cfg, 1, "-weights", "start.weights")[0]
+    weights = {i: before[f"layers.{i}.weights"].astype(np.float64).reshape(before[f"layers.{i}.biases"].size, -1) for i in (0, 1)}
+    biases = {i: before[f"layers.{i}.biases"].astype(np.float64) for i in (0, 1)}
+    x = before["layers.-1.input"].astype(np.float64).reshape(BATCH, 3, 16, 16)
+    truth = before["layers.-1.truth"].astype(np.float64).reshape(BATCH, -1)
+
+    def forward(tape, weights, x):
+        def quantize(values):
+            return tape.quantize(values, Quantizer(8, symmetric=False)) if quantized else values
+
+        def weights_of(i):
+            return simulated.per_channel(tape, weights[i], 8) if quantized else weights[i]
+
+        if quantized:
+            x = tape.quantize(x, Quantizer(8, symmetric=False), (np.float32(1 / 255), -128))
+        y = simulated.convolve(x, weights_of(0), biases[0], 3)
+        if activation == "relu6":
+            inside = tape.keep(lambda: (y > 0) & (y < 6))
+            y = np.where(inside, y, tape.keep(lambda: np.clip(y, 0, 6)))
+            if tape.recording:
+                assert 0.05 < (y == 6).mean() < 0.9
+        else:
+            y = tape.leaky(quantize(y), 0.25)
+        y = quantize(y)
+        return y, quantize(y.reshape(BATCH, -1) @ weights_of(1).T + biases[1])
+
+    tape = Tape()
+    y, _ = forward(tape, weights, x)
+    np.testing.assert_allclose(before["layers.0.output"], y.reshape(-1), rtol=1e-4, atol=1e-5)
+
+    def loss(moved):
+        tape.replay()
+        return simulated.cross_entropy(forward(tape, moved, x.astype(np.complex128))[1], truth)
+
+    elements = [(0, e) for e in np.random.default_rng(1).choice(weights[0].size, 40, replace=False)]
+    expected = -BATCH * simulated.derivatives(loss, weights, elements)
+    np.testing.assert_allclose(before["layers.0.weight_updates"][[e for _, e in elements]], expected, rtol=1e-3, atol=1e-3 * abs(expected).max())

@@ -58,6 +58,8 @@ static void take_keys(struct host_section *s, const char *type)
     for (node *n = s->options->front, *next; n; n = next) {
         next = n->next;
         struct host_option *o = n->val;
+        /* Darknet has no relu6: it reads relu, and the layer's wrapper cuts at 6 */
+        if (strcmp(o->key, "activation") == 0 && o->val && strcmp(o->val, "relu6") == 0) o->val[4] = 0;
         if (strcmp(type, "net") == 0 || strcmp(type, "network") == 0 || !kure_is_our_key(type, o->key)) continue;
         free_option(o);
         unlink_node(s->options, n);
@@ -106,6 +108,15 @@ void kure_cfg_read(list *sections, const char *file)
     take_sections(sections);
 }
 
+/* An activation that Darknet lacks: the adapter applies it. */
+static int has_own_activation(const struct kure_network *k)
+{
+    for (int i = 0; i < k->options.layers; ++i) {
+        if (k->options.layer[i].is_relu6 || k->options.layer[i].slope_line) return 1;
+    }
+    return 0;
+}
+
 void kure_attach(network *net)
 {
     struct kure_error error;
@@ -121,7 +132,7 @@ void kure_attach(network *net)
     kure_views_free(views);
     net->kure = k;
     if (k->plan.regularized) kure_regularize_attach(k);
-    if (k->plan.quantization.line) kure_simulation_attach(k);
+    if (k->plan.quantization.line || has_own_activation(k)) kure_simulation_attach(k);
 }
 
 void kure_release(network *net)

@@ -17,41 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "activations.h"
-#include "evaluate.h"
-#include "state.h"
-#include "weight_quantizer.h"
-
-struct simulated_layer {
-    void (*forward)(layer, network);
-    void (*backward)(layer, network);
-    struct kure_weight_quantizer weights;          /* q.bits = 0: float */
-    struct kure_activation_quantizer before, after;
-    ACTIVATION activation; /* LINEAR for kinds of layers that have none: Darknet leaves 0, a logistic, there */
-    float *raw;      /* [raw_size] the output before the quantizers */
-    size_t raw_size;
-};
-
-struct kure_simulation {
-    struct simulated_layer *layers; /* [plan.count] */
-    float *input;                   /* [input_size] the network's input, quantized */
-    size_t input_size;
-    float *gradient;                /* room for the largest weight tensor */
-    float *activated;               /* [activated_size] room for the largest output */
-    size_t activated_size;
-    struct kure_learned_rate rate;  /* of the update under way */
-    long long update;               /* whose weights and scales are in force */
-    int stale;                      /* weights have changed otherwise */
-    int off;                        /* switched off: float */
-};
-
-static void stop_layer(const struct kure_network *k, int i, const struct kure_error *reason)
-{
-    struct kure_error error;
-    snprintf(error.text, sizeof error.text, "%s: layer %d [%s]: update %lld: %.900s", k->options.path, i, k->plan.rows[i].type,
-             k->simulation->update, reason->text);
-    kure_stop(&error);
-}
+#include "simulation.h"
 
 /* room[0..size) of floats, kept from call to call */
 static void ensure_room(float **room, size_t *capacity, size_t size)
@@ -65,7 +31,30 @@ static void ensure_room(float **room, size_t *capacity, size_t size)
 
 static int has_outputs(const struct simulated_layer *s)
 {
-    return s->after.q.bits != 0;
+    return s->after.q.bits != 0 || s->own_activation;
+}
+
+static void activate_outputs(const struct simulated_layer *s, float *x, int n)
+{
+    if (!s->own_activation) {
+        activate_array(x, n, s->activation);
+    } else if (s->activation == LEAKY) {
+        for (int i = 0; i < n; ++i) x[i] = x[i] > 0 ? x[i] : s->slope * x[i];
+    } else {
+        for (int i = 0; i < n; ++i) x[i] = x[i] > 0 ? (x[i] < s->cap ? x[i] : s->cap) : 0;
+    }
+}
+
+/* delta *= derivative at x, which is activated */
+static void activation_gradient(const struct simulated_layer *s, const float *x, int n, float *delta)
+{
+    if (!s->own_activation) {
+        gradient_array(x, n, s->activation, delta);
+    } else if (s->activation == LEAKY) {
+        for (int i = 0; i < n; ++i) delta[i] *= x[i] > 0 ? 1 : s->slope;
+    } else {
+        for (int i = 0; i < n; ++i) delta[i] *= x[i] > 0 && x[i] < s->cap;
+    }
 }
 
 /* Random numbers of stochastic rounding: a stream of its own for every update, layer and use. */
@@ -89,17 +78,17 @@ static void refresh_weights(struct kure_network *k, int i)
     long long update = k->simulation->update;
     s->weights.noise = noise_of(k, update, i, USE_WEIGHTS);
     if (kure_weights_refresh(&s->weights, &t, update, (int)k->plan.quantization.every, &k->simulation->rate, &error) != KURE_OK) {
-        stop_layer(k, i, &error);
+        kure_simulation_stop(k, i, &error);
     }
 }
 
-static void refresh_activations(struct kure_network *k, int i)
+void kure_simulate_refresh_activations(struct kure_network *k, int i)
 {
     struct simulated_layer *s = &k->simulation->layers[i];
     struct kure_error error;
     if ((s->before.q.bits && kure_activation_refresh(&s->before, &k->simulation->rate, &error) != KURE_OK) ||
         (s->after.q.bits && kure_activation_refresh(&s->after, &k->simulation->rate, &error) != KURE_OK)) {
-        stop_layer(k, i, &error);
+        kure_simulation_stop(k, i, &error);
     }
 }
 
@@ -126,7 +115,7 @@ static void begin_minibatch(struct kure_network *k, const network *net)
         s->stale = 0;
         for (int i = 0; i < k->plan.count; ++i) {
             refresh_weights(k, i);
-            refresh_activations(k, i);
+            kure_simulate_refresh_activations(k, i);
         }
     }
     if (!net->train) return;
@@ -149,12 +138,12 @@ static void pass_quantizer(struct kure_network *k, struct kure_activation_quanti
     struct kure_error error;
     size_t n = (size_t)l->outputs * (size_t)l->batch;
     if (train && !(kure_activation_ready(a) && a->method != KURE_METHOD_STE)) {
-        if (kure_activation_observe(a, l, x, &error) != KURE_OK) stop_layer(k, number, &error);
-        if (!kure_activation_ready(a) && kure_activation_refresh(a, &k->simulation->rate, &error) != KURE_OK) stop_layer(k, number, &error);
+        if (kure_activation_observe(a, l, x, &error) != KURE_OK) kure_simulation_stop(k, number, &error);
+        if (!kure_activation_ready(a) && kure_activation_refresh(a, &k->simulation->rate, &error) != KURE_OK) kure_simulation_stop(k, number, &error);
     }
     if (!kure_activation_ready(a) && is_on(k)) {
         snprintf(error.text, sizeof error.text, "no range of its activations is known: they come with training, in the file .kure beside the weights");
-        stop_layer(k, number, &error);
+        kure_simulation_stop(k, number, &error);
     }
     struct kure_noise noise = noise_of(k, k->simulation->update, number, use);
     if (is_on(k)) kure_activation_quantize(a, l, x, y, &noise);
@@ -173,10 +162,10 @@ static void quantize_input(struct kure_network *k, network *net)
     net->input = s->input;
 }
 
-static void forward_simulated(layer l, network net)
+void kure_simulate_forward(layer l, network net)
 {
     struct kure_network *k = l.kure;
-    int i = net.index;
+    int i = net.index, n = l.outputs * l.batch;
     struct simulated_layer *s = &k->simulation->layers[i];
     if (i == 0) begin_minibatch(k, &net);
     if (i == 0) quantize_input(k, &net);
@@ -186,20 +175,18 @@ static void forward_simulated(layer l, network net)
         s->forward(own, net);
         return;
     }
-    ensure_room(&s->raw, &s->raw_size, (size_t)l.outputs * (size_t)l.batch);
+    ensure_room(&s->raw, &s->raw_size, (size_t)n);
     own.output = s->raw;
     own.activation = LINEAR;
     s->forward(own, net);
     const float *x = s->raw;
-    if (s->before.q.bits) {
-        pass_quantizer(k, &s->before, &l, i, USE_BEFORE, net.train, x, l.output);
-        x = l.output;
-    } else if (s->activation != LINEAR) {
-        memcpy(l.output, x, (size_t)l.outputs * (size_t)l.batch * sizeof(float));
+    if (s->activation != LINEAR) {
+        if (s->before.q.bits) pass_quantizer(k, &s->before, &l, i, USE_BEFORE, net.train, x, l.output);
+        else memcpy(l.output, x, (size_t)n * sizeof(float));
+        activate_outputs(s, l.output, n);
         x = l.output;
     }
-    activate_array(l.output, l.outputs * l.batch, x == l.output ? s->activation : LINEAR);
-    pass_quantizer(k, &s->after, &l, i, USE_AFTER, net.train, x, l.output);
+    if (s->after.q.bits) pass_quantizer(k, &s->after, &l, i, USE_AFTER, net.train, x, l.output);
 }
 
 /* delta of the output -> delta of the raw output. The way forward is gone again up to
@@ -207,22 +194,26 @@ static void forward_simulated(layer l, network net)
 static void backward_outputs(struct kure_network *k, struct simulated_layer *s, const layer *l, int i)
 {
     struct kure_simulation *all = k->simulation;
-    int n = l->outputs * l->batch;
+    int n = l->outputs * l->batch, quantized = is_on(k) && s->after.q.bits;
     const float *x = s->raw;
     struct kure_noise before = noise_of(k, all->update, i, USE_BEFORE), after = noise_of(k, all->update, i, USE_AFTER);
+    if (!quantized) {
+        activation_gradient(s, l->output, n, l->delta);
+        return;
+    }
     if (s->activation != LINEAR) {
         ensure_room(&all->activated, &all->activated_size, (size_t)n);
         if (s->before.q.bits) kure_activation_quantize(&s->before, l, x, all->activated, &before);
         else memcpy(all->activated, x, (size_t)n * sizeof(float));
-        activate_array(all->activated, n, s->activation);
+        activate_outputs(s, all->activated, n);
         x = all->activated;
     }
     kure_activation_mask(&s->after, l, x, l->delta, &after);
-    gradient_array(x, n, s->activation, l->delta);
+    activation_gradient(s, x, n, l->delta);
     if (s->before.q.bits) kure_activation_mask(&s->before, l, s->raw, l->delta, &before);
 }
 
-static void backward_simulated(layer l, network net)
+void kure_simulate_backward(layer l, network net)
 {
     struct kure_network *k = l.kure;
     int i = net.index;
@@ -230,8 +221,7 @@ static void backward_simulated(layer l, network net)
     layer own = l;
     if (i == 0 && k->plan.input_bits && is_on(k)) net.input = k->simulation->input;
     if (has_outputs(s)) {
-        if (is_on(k)) backward_outputs(k, s, &l, i);
-        else gradient_array(l.output, l.outputs * l.batch, s->activation, l.delta);
+        backward_outputs(k, s, &l, i);
         own.output = s->raw;
         own.activation = LINEAR;
     }
@@ -250,123 +240,4 @@ static void backward_simulated(layer l, network net)
     s->backward(own, net);
     struct kure_tensor t = kure_tensor_of(&l, NULL);
     kure_weights_add_gradient(&s->weights, &t, own.weight_updates, l.weight_updates);
-}
-
-/* ------------------------------------------------------------------------- */
-/* Attach, release                                                            */
-
-static void attach_layer(struct kure_network *k, int i)
-{
-    const struct kure_plan_row *row = &k->plan.rows[i];
-    struct simulated_layer *s = &k->simulation->layers[i];
-    layer *l = &k->net->layers[i];
-    struct kure_error error;
-    enum kure_status status = KURE_OK;
-    if (i > 0 && !row->weight.bits && !row->after.bits) return;
-    if (row->weight.bits) status = kure_weights_init(&s->weights, &row->weight, row->rows, row->row_length,
-                                                     k->plan.quantization.batchnorm && row->batch_normalize && row->weight_method != KURE_METHOD_DOREFA, &error);
-    if (status == KURE_OK) status = kure_activation_init(&s->before, &row->before, row->activation_method, row->head_rows, row->head_boxes, &error);
-    if (status == KURE_OK) status = kure_activation_init(&s->after, &row->after, row->activation_method, row->head_rows, row->head_boxes, &error);
-    if (status != KURE_OK) kure_stop(&error);
-    s->weights.method = row->weight_method;
-    s->forward = l->forward;
-    s->backward = l->backward;
-    s->activation = l->type == CONVOLUTIONAL || l->type == CONNECTED || l->type == SHORTCUT ? l->activation : LINEAR;
-    l->kure = k;
-    l->forward = forward_simulated;
-    if (l->backward) l->backward = backward_simulated;
-}
-
-void kure_simulation_attach(struct kure_network *k)
-{
-    if (gpu_index >= 0) {
-        struct kure_error error;
-        snprintf(error.text, sizeof error.text, "%s:%d: [quantization] does not run on the GPU in this version: add -nogpu",
-                 k->options.path, k->plan.quantization.line);
-        kure_stop(&error);
-    }
-    struct kure_simulation *s = calloc(1, sizeof *s);
-    if (s) s->layers = calloc((size_t)k->plan.count, sizeof *s->layers);
-    if (!s || !s->layers) kure_stop(&(struct kure_error){"not enough memory for [quantization]"});
-    k->simulation = s;
-    s->stale = 1;
-    size_t largest = 1;
-    for (int i = 0; i < k->plan.count; ++i) {
-        size_t n = k->plan.rows[i].rows * k->plan.rows[i].row_length;
-        if (k->plan.rows[i].weight.bits && n > largest) largest = n;
-        attach_layer(k, i);
-    }
-    s->gradient = malloc(largest * sizeof(float));
-    if (!s->gradient) kure_stop(&(struct kure_error){"not enough memory for [quantization]"});
-}
-
-void kure_simulation_release(struct kure_network *k)
-{
-    struct kure_simulation *s = k->simulation;
-    if (!s) return;
-    for (int i = 0; i < k->plan.count; ++i) {
-        kure_weights_free(&s->layers[i].weights);
-        kure_activation_free(&s->layers[i].before);
-        kure_activation_free(&s->layers[i].after);
-        free(s->layers[i].raw);
-    }
-    free(s->layers);
-    free(s->input);
-    free(s->gradient);
-    free(s->activated);
-    free(s);
-    k->simulation = NULL;
-}
-
-/* At a checkpoint: what was observed, and the gradients of learned steps, become state now
- * rather than at the next minibatch. */
-void kure_simulation_settle(struct kure_network *k)
-{
-    for (int i = 0; k->simulation && i < k->plan.count; ++i) {
-        kure_weights_settle(&k->simulation->layers[i].weights, &k->simulation->rate);
-        refresh_activations(k, i);
-    }
-}
-
-void kure_simulation_restore(struct kure_network *k)
-{
-    struct kure_error error;
-    for (int i = 0; k->simulation && i < k->plan.count; ++i) {
-        struct simulated_layer *s = &k->simulation->layers[i];
-        if (s->weights.q.bits && s->weights.state[0].value != 0) kure_weights_restore(&s->weights);
-        if ((kure_activation_ready(&s->before) && kure_activation_rescale(&s->before, &error) != KURE_OK) ||
-            (kure_activation_ready(&s->after) && kure_activation_rescale(&s->after, &error) != KURE_OK)) {
-            stop_layer(k, i, &error);
-        }
-    }
-    kure_simulation_touch(k);
-}
-
-void kure_simulation_each_tensor(struct kure_network *k, kure_tensor_function *function, void *context)
-{
-    for (int i = 0; k->simulation && i < k->plan.count; ++i) {
-        struct simulated_layer *s = &k->simulation->layers[i];
-        struct {
-            const char *name;
-            float *data;
-            size_t count;
-        } parts[] = {{"weight_scales", (float *)(void *)s->weights.state, s->weights.q.bits ? KURE_LEARNED_FLOATS * s->weights.rows : 0},
-                     {"range_before", s->before.state, s->before.q.bits ? KURE_ACTIVATION_STATE : 0},
-                     {"range_after", s->after.state, s->after.q.bits ? KURE_ACTIVATION_STATE : 0}};
-        for (int p = 0; p < 3; ++p) {
-            char name[64];
-            snprintf(name, sizeof name, "layers.%d.%s", i, parts[p].name);
-            if (parts[p].count) function(context, name, parts[p].data, parts[p].count);
-        }
-    }
-}
-
-void kure_simulation_switch(struct kure_network *k, int on)
-{
-    if (k->simulation) k->simulation->off = !on;
-}
-
-void kure_simulation_touch(struct kure_network *k)
-{
-    if (k->simulation) k->simulation->stale = 1;
 }

@@ -68,7 +68,7 @@ struct kure_tensor kure_tensor_of(const layer *l, float *scratch);
 /* regularize.c: wraps one update function; called at attach. */
 void kure_regularize_attach(struct kure_network *k);
 
-/* simulate.c: wraps the layers that the plan quantizes; called at attach. */
+/* simulation.c: wraps the layers that the plan quantizes; called at attach. */
 void kure_simulation_attach(struct kure_network *k);
 void kure_simulation_release(struct kure_network *k);
 void kure_simulation_touch(struct kure_network *k);   /* weights have changed other than by training */

@@ -106,6 +106,16 @@ static void print_options(const struct kure_plan *plan)
     printf("plan %s\n", plan->hash);
 }
 
+/* The clean cfg is for programs that know neither relu6 nor slope. */
+static void warn_of_activations(const struct kure_network *k, const char *clean)
+{
+    for (int i = 0; i < k->options.layers; ++i) {
+        const struct kure_layer_options *l = &k->options.layer[i];
+        if (l->is_relu6) fprintf(stderr, "%s: layer %d keeps activation=relu6, which stock Darknet takes for another one\n", clean, i);
+        if (l->slope_line) fprintf(stderr, "%s: layer %d is a leaky one with slope 0.1 there, not %g\n", clean, i, l->slope);
+    }
+}
+
 int kure_command_plan(int argc, char **argv)
 {
     static const struct option options[] = {{"clean", required_argument, NULL, 'c'}, {"csv", required_argument, NULL, 'v'},
@@ -140,6 +150,7 @@ int kure_command_plan(int argc, char **argv)
         fprintf(stderr, "%s\n", error.text);
         status = 1;
     }
+    if (status == 0 && clean) warn_of_activations(net->kure, clean);
     kure_table_free(&table);
     free_network(net);
     return status;

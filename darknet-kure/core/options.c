@@ -64,6 +64,7 @@ static enum kure_status set_defaults(struct kure_options *o, struct kure_error *
         o->layer[i].kurtosis = -1;
         o->layer[i].target = o->layer[i].lambda = NAN;
         o->layer[i].quantize = -1;
+        o->layer[i].slope = NAN;
         for (int w = 0; w < 3; ++w) kure_quantizer_keys_clear(&o->layer[i].quantizer[w]);
     }
     return KURE_OK;
@@ -192,13 +193,19 @@ static enum kure_status parse_entry(const struct kure_cfg_section *s, const stru
     void *targets[] = {[kurtosis] = &o->kurtosis, [net] = &o->net, [layer] = own, [quantization] = &o->quantization};
     enum kure_quantized which;
     const struct kure_key *k = kure_key_find(section, at->entry->key), *q = NULL;
+    if (own && at->entry->value && strcmp(at->entry->key, "activation") == 0) {
+        own->is_relu6 = strcmp(at->entry->value, "relu6") == 0;
+        own->is_leaky = strcmp(at->entry->value, "leaky") == 0;
+        return KURE_OK;
+    }
     if (!k && (own || section == quantization)) q = kure_quantizer_key_find(at->entry->key, &which);
     if (q) {
         if (own && !own->quantize_line) own->quantize_line = at->entry->line;
         return parse_quantizer_key(q, which, at, own ? own->quantizer : o->quantization.quantizer, error);
     }
     if (!k) return check_name(at, section, error);
-    int *line = !own ? NULL : strncmp(k->name, "kurtosis", 8) == 0 ? &own->line : &own->quantize_line;
+    int *line = !own ? NULL : strncmp(k->name, "kurtosis", 8) == 0 ? &own->line
+                : strcmp(k->name, "slope") == 0 ? &own->slope_line : &own->quantize_line;
     if (line && !*line) *line = at->entry->line;
     return kure_key_parse(k, at, targets[section], error);
 }
@@ -300,6 +307,9 @@ static enum kure_status check_together(const struct kure_cfg *cfg, const struct 
         if (l->line && !k->line) {
             return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d has kurtosis keys, but the cfg has no [kurtosis] section",
                              o->path, l->line, i);
+        }
+        if (l->slope_line && !l->is_leaky) {
+            return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d has slope, which is for activation=leaky", o->path, l->slope_line, i);
         }
         if (l->quantize_line && !o->quantization.line) {
             return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d has quantizer keys, but the cfg has no [quantization] section",

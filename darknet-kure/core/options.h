@@ -54,6 +54,9 @@ struct kure_layer_options {
     int line;          /* of the first kurtosis key in this layer; 0: none */
     int64_t kurtosis;  /* -1: not given */
     double target, lambda; /* NaN: not given */
+    double slope;          /* of leaky; NaN: Darknet's */
+    int slope_line;
+    int is_relu6, is_leaky; /* by the layer's activation= */
     int64_t quantize;      /* -1: not given */
     int quantize_line;     /* of the first key of a quantizer or of quantize; 0: none */
     struct kure_quantizer_keys quantizer[3];

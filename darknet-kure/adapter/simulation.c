@@ -1,0 +1,137 @@
+/* simulation.c: attaches simulated quantization, keeps its state; see simulation.h. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "evaluate.h"
+#include "simulation.h"
+
+void kure_simulation_stop(const struct kure_network *k, int i, const struct kure_error *reason)
+{
+    struct kure_error error;
+    snprintf(error.text, sizeof error.text, "%s: layer %d [%s]: update %lld: %.900s", k->options.path, i, k->plan.rows[i].type,
+             k->simulation->update, reason->text);
+    kure_stop(&error);
+}
+
+/* ------------------------------------------------------------------------- */
+/* Attach, release                                                            */
+
+static void attach_layer(struct kure_network *k, int i)
+{
+    const struct kure_plan_row *row = &k->plan.rows[i];
+    struct simulated_layer *s = &k->simulation->layers[i];
+    layer *l = &k->net->layers[i];
+    struct kure_error error;
+    enum kure_status status = KURE_OK;
+    const struct kure_layer_options *options = &k->options.layer[i];
+    s->own_activation = options->is_relu6 || options->slope_line;
+    s->cap = 6;
+    s->slope = options->slope_line ? (float)options->slope : .1f;
+    if (i > 0 && !row->weight.bits && !row->after.bits && !s->own_activation) return;
+    if (row->weight.bits) status = kure_weights_init(&s->weights, &row->weight, row->rows, row->row_length,
+                                                     k->plan.quantization.batchnorm && row->batch_normalize && row->weight_method != KURE_METHOD_DOREFA, &error);
+    if (status == KURE_OK) status = kure_activation_init(&s->before, &row->before, row->activation_method, row->head_rows, row->head_boxes, &error);
+    if (status == KURE_OK) status = kure_activation_init(&s->after, &row->after, row->activation_method, row->head_rows, row->head_boxes, &error);
+    if (status != KURE_OK) kure_stop(&error);
+    s->weights.method = row->weight_method;
+    s->forward = l->forward;
+    s->backward = l->backward;
+    s->activation = l->type == CONVOLUTIONAL || l->type == CONNECTED || l->type == SHORTCUT ? l->activation : LINEAR;
+    l->kure = k;
+    l->forward = kure_simulate_forward;
+    if (l->backward) l->backward = kure_simulate_backward;
+}
+
+void kure_simulation_attach(struct kure_network *k)
+{
+    if (gpu_index >= 0) {
+        struct kure_error error;
+        snprintf(error.text, sizeof error.text, "%s: [quantization], relu6 and slope= do not run on the GPU in this version: add -nogpu",
+                 k->options.path);
+        kure_stop(&error);
+    }
+    struct kure_simulation *s = calloc(1, sizeof *s);
+    if (s) s->layers = calloc((size_t)k->plan.count, sizeof *s->layers);
+    if (!s || !s->layers) kure_stop(&(struct kure_error){"not enough memory for [quantization]"});
+    k->simulation = s;
+    s->stale = 1;
+    size_t largest = 1;
+    for (int i = 0; i < k->plan.count; ++i) {
+        size_t n = k->plan.rows[i].rows * k->plan.rows[i].row_length;
+        if (k->plan.rows[i].weight.bits && n > largest) largest = n;
+        attach_layer(k, i);
+    }
+    s->gradient = malloc(largest * sizeof(float));
+    if (!s->gradient) kure_stop(&(struct kure_error){"not enough memory for [quantization]"});
+}
+
+void kure_simulation_release(struct kure_network *k)
+{
+    struct kure_simulation *s = k->simulation;
+    if (!s) return;
+    for (int i = 0; i < k->plan.count; ++i) {
+        kure_weights_free(&s->layers[i].weights);
+        kure_activation_free(&s->layers[i].before);
+        kure_activation_free(&s->layers[i].after);
+        free(s->layers[i].raw);
+    }
+    free(s->layers);
+    free(s->input);
+    free(s->gradient);
+    free(s->activated);
+    free(s);
+    k->simulation = NULL;
+}
+
+/* At a checkpoint: what was observed, and the gradients of learned steps, become state now
+ * rather than at the next minibatch. */
+void kure_simulation_settle(struct kure_network *k)
+{
+    for (int i = 0; k->simulation && i < k->plan.count; ++i) {
+        kure_weights_settle(&k->simulation->layers[i].weights, &k->simulation->rate);
+        kure_simulate_refresh_activations(k, i);
+    }
+}
+
+void kure_simulation_restore(struct kure_network *k)
+{
+    struct kure_error error;
+    for (int i = 0; k->simulation && i < k->plan.count; ++i) {
+        struct simulated_layer *s = &k->simulation->layers[i];
+        if (s->weights.q.bits && s->weights.state[0].value != 0) kure_weights_restore(&s->weights);
+        if ((kure_activation_ready(&s->before) && kure_activation_rescale(&s->before, &error) != KURE_OK) ||
+            (kure_activation_ready(&s->after) && kure_activation_rescale(&s->after, &error) != KURE_OK)) {
+            kure_simulation_stop(k, i, &error);
+        }
+    }
+    kure_simulation_touch(k);
+}
+
+void kure_simulation_each_tensor(struct kure_network *k, kure_tensor_function *function, void *context)
+{
+    for (int i = 0; k->simulation && i < k->plan.count; ++i) {
+        struct simulated_layer *s = &k->simulation->layers[i];
+        struct {
+            const char *name;
+            float *data;
+            size_t count;
+        } parts[] = {{"weight_scales", (float *)(void *)s->weights.state, s->weights.q.bits ? KURE_LEARNED_FLOATS * s->weights.rows : 0},
+                     {"range_before", s->before.state, s->before.q.bits ? KURE_ACTIVATION_STATE : 0},
+                     {"range_after", s->after.state, s->after.q.bits ? KURE_ACTIVATION_STATE : 0}};
+        for (int p = 0; p < 3; ++p) {
+            char name[64];
+            snprintf(name, sizeof name, "layers.%d.%s", i, parts[p].name);
+            if (parts[p].count) function(context, name, parts[p].data, parts[p].count);
+        }
+    }
+}
+
+void kure_simulation_switch(struct kure_network *k, int on)
+{
+    if (k->simulation) k->simulation->off = !on;
+}
+
+void kure_simulation_touch(struct kure_network *k)
+{
+    if (k->simulation) k->simulation->stale = 1;
+}

@@ -1,0 +1,47 @@
+/*
+ * simulation.h: what simulated quantization keeps for one network; of simulate.c, which
+ * runs the minibatches, and simulation.c, which attaches it and keeps its state.
+ */
+#ifndef KURE_SIMULATION_H
+#define KURE_SIMULATION_H
+
+#include "activations.h"
+#include "state.h"
+#include "weight_quantizer.h"
+
+struct simulated_layer {
+    void (*forward)(layer, network);
+    void (*backward)(layer, network);
+    struct kure_weight_quantizer weights;          /* q.bits = 0: float */
+    struct kure_activation_quantizer before, after;
+    float cap, slope;      /* of relu6 and of leaky */
+    int own_activation;    /* cap or slope are not Darknet's */
+    ACTIVATION activation; /* LINEAR for kinds of layers that have none: Darknet leaves 0, a logistic, there */
+    float *raw;      /* [raw_size] the output before the quantizers */
+    size_t raw_size;
+};
+
+struct kure_simulation {
+    struct simulated_layer *layers; /* [plan.count] */
+    float *input;                   /* [input_size] the network's input, quantized */
+    size_t input_size;
+    float *gradient;                /* room for the largest weight tensor */
+    float *activated;               /* [activated_size] room for the largest output */
+    size_t activated_size;
+    struct kure_learned_rate rate;  /* of the update under way */
+    long long update;               /* whose weights and scales are in force */
+    int stale;                      /* weights have changed otherwise */
+    int off;                        /* switched off: float */
+};
+
+/* Ends the process: a fault at layer i in this update. */
+void kure_simulation_stop(const struct kure_network *k, int i, const struct kure_error *reason) __attribute__((noreturn));
+
+/* The wrappers; layer.kure is the struct kure_network. */
+void kure_simulate_forward(layer l, network net);
+void kure_simulate_backward(layer l, network net);
+
+/* Scales of layer i's activations from what was observed or learned. */
+void kure_simulate_refresh_activations(struct kure_network *k, int i);
+
+#endif
