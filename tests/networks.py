@@ -78,7 +78,7 @@ def read_tensors(path):
 
 def layer_types(cfg_text):
     types = [line.strip()[1:-1] for line in cfg_text.splitlines() if line.startswith("[")]
-    return [t for t in types[1:] if t not in ("kurtosis", "quantization")]
+    return [t for t in types[1:] if t not in ("kurtosis", "quantization")]  # [quantize] is a layer
 
 
 def weight_order(cfg_text, tensors):

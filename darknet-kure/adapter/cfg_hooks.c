@@ -1,4 +1,5 @@
 /* cfg_hooks.c: from Darknet's list of sections to a plan; attach and release. */
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,21 @@ static void take_keys(struct host_section *s, const char *type)
     }
 }
 
+/* [quantize] becomes a route of the layer before: Darknet builds, saves and resizes that. */
+static void make_route(struct host_section *s)
+{
+    static const char text[] = "layers\0-1";
+    struct host_option *o = calloc(1, sizeof *o);
+    char *pair = malloc(sizeof text), *type = strdup("[route]");
+    if (!o || !pair || !type) kure_stop(&(struct kure_error){"not enough memory"});
+    memcpy(pair, text, sizeof text);
+    o->key = pair;
+    o->val = pair + sizeof "layers";
+    list_insert(s->options, o);
+    free(s->type);
+    s->type = type;
+}
+
 static void take_sections(list *sections)
 {
     for (node *n = sections->front, *next; n; n = next) {
@@ -78,6 +94,7 @@ static void take_sections(list *sections)
             unlink_node(sections, n);
         } else {
             take_keys(s, type);
+            if (strcmp(type, "quantize") == 0) make_route(s);
         }
     }
 }
@@ -132,7 +149,7 @@ void kure_attach(network *net)
     kure_views_free(views);
     net->kure = k;
     if (k->plan.regularized) kure_regularize_attach(k);
-    if (k->plan.quantization.line || has_own_activation(k)) kure_simulation_attach(k);
+    if (k->plan.quantizers || has_own_activation(k)) kure_simulation_attach(k);
 }
 
 void kure_release(network *net)

@@ -20,6 +20,9 @@ void pull_convolutional_layer(layer l);
 void pull_connected_layer(layer l);
 #endif
 
+/* src/list.h */
+void list_insert(list *l, void *value);
+
 /* src/parser.c */
 struct host_section {
     char *type; /* with brackets */

@@ -20,7 +20,7 @@
 
 int kure_has_sidecar(const struct kure_network *k)
 {
-    return k->options.kurtosis.line || k->options.quantization.line || k->options.net.seed >= 0;
+    return k->options.kurtosis.line || k->plan.quantizers || k->options.net.seed >= 0;
 }
 
 static void stop_on(enum kure_status status, const struct kure_error *error)

@@ -226,8 +226,8 @@ int kure_command_eval(int argc, char **argv)
 #endif
     network *net = kure_network_load(r.cfg, r.weights);
     struct kure_network *k = net->kure;
-    if (r.simulate && !k->plan.quantization.line) {
-        fprintf(stderr, "%s: has no [quantization] section to simulate\n", r.cfg);
+    if (r.simulate && !k->plan.quantizers) {
+        fprintf(stderr, "%s: has no [quantization] and no [quantize] to simulate\n", r.cfg);
         return 1;
     }
     kure_simulation_switch(k, r.simulate);

@@ -97,7 +97,7 @@ static void print_quantization(const struct kure_plan *plan)
 
 static void print_options(const struct kure_plan *plan)
 {
-    if (!plan->kurtosis.line && !plan->quantization.line) {
+    if (!plan->kurtosis.line && !plan->quantizers) {
         printf("no [kurtosis] and no [quantization] section: Darknet trains as always\n");
         return;
     }

@@ -196,6 +196,10 @@ static int copy_clean(FILE *in, FILE *out)
             if (held_bytes) fwrite(held, 1, held_bytes, out);
             held_bytes = 0;
             if (ours) continue;
+            if (strcmp(type, "quantize") == 0) { /* a layer that passes everything through keeps the numbers of the others */
+                fputs("[route]\nlayers=-1\n", out);
+                continue;
+            }
         } else if (ours) {
             if (l.kind == LINE_ENTRY) {
                 held_bytes = 0;

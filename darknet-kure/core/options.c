@@ -11,9 +11,8 @@
 #include "host_keys.h"
 #include "quantizer_keys.h"
 
-/* Sections and keys that this version does not have: refused by name, so that nobody
- * trains without what the cfg asks for. */
-static const char *const reserved_sections[] = {"quantize"};
+/* Keys that this version does not have: refused by name, so that nobody trains without
+ * what the cfg asks for. */
 static const char *const reserved_keys[] = {"freeze_at", "sample", "profile"};
 
 static int is_among(const char *const *names, size_t count, const char *name)
@@ -210,8 +209,22 @@ static enum kure_status parse_entry(const struct kure_cfg_section *s, const stru
     return kure_key_parse(k, at, targets[section], error);
 }
 
+/* [quantize] is our layer: Darknet reads a route of one in its place. */
+static enum kure_status check_quantize_key(const struct kure_cfg_section *s, const struct kure_place *at, struct kure_error *error)
+{
+    enum kure_quantized which;
+    char nearest[64];
+    if (strcmp(s->type, "quantize") != 0 || kure_quantizer_key_find(at->entry->key, &which)) return KURE_OK;
+    kure_quantizer_key_nearest(at->entry->key, nearest);
+    return fail_unknown(at, nearest, NULL, error);
+}
+
 static enum kure_status parse_section(const struct kure_cfg_section *s, struct kure_options *o, struct kure_error *error)
 {
+    if (s->layer >= 0 && strcmp(s->type, "quantize") == 0) {
+        o->layer[s->layer].is_quantize = 1;
+        o->layer[s->layer].quantize_line = s->line;
+    }
     for (int i = 0; i < s->count; ++i) {
         struct kure_place at = {o->path, s->type, &s->entries[i]};
         for (int j = 0; j < i && kure_is_our_key(s->type, at.entry->key); ++j) {
@@ -220,7 +233,8 @@ static enum kure_status parse_section(const struct kure_cfg_section *s, struct k
                                  at.entry->line, s->type, at.entry->key, s->entries[j].line);
             }
         }
-        enum kure_status status = parse_entry(s, &at, o, error);
+        enum kure_status status = check_quantize_key(s, &at, error);
+        if (status == KURE_OK) status = parse_entry(s, &at, o, error);
         if (status != KURE_OK) return status;
     }
     return KURE_OK;
@@ -230,9 +244,10 @@ static enum kure_status check_section_type(const struct kure_cfg_section *s, con
                                            struct kure_error *error)
 {
     static const char *const ours[] = {"kurtosis", "quantization"};
-    if (is_among(reserved_sections, sizeof reserved_sections / sizeof *reserved_sections, s->type)) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s]: not in this version; [quantization] quantizes everywhere", o->path,
-                         s->line, s->type);
+    if (strcmp(s->type, "quantize") == 0) {
+        if (s->layer != 0) return KURE_OK;
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantize] stands first: there is no layer before it that it could quantize",
+                         o->path, s->line);
     }
     for (size_t i = 0; i < sizeof ours / sizeof *ours && !kure_is_our_section(s->type); ++i) {
         if (kure_edit_distance(s->type, ours[i]) > 2) continue;
@@ -311,7 +326,7 @@ static enum kure_status check_together(const struct kure_cfg *cfg, const struct 
         if (l->slope_line && !l->is_leaky) {
             return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d has slope, which is for activation=leaky", o->path, l->slope_line, i);
         }
-        if (l->quantize_line && !o->quantization.line) {
+        if (l->quantize_line && !l->is_quantize && !o->quantization.line) {
             return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d has quantizer keys, but the cfg has no [quantization] section",
                              o->path, l->quantize_line, i);
         }

@@ -56,6 +56,7 @@ struct kure_layer_options {
     double target, lambda; /* NaN: not given */
     double slope;          /* of leaky; NaN: Darknet's */
     int slope_line;
+    int is_quantize; /* the layer [quantize] */
     int is_relu6, is_leaky; /* by the layer's activation= */
     int64_t quantize;      /* -1: not given */
     int quantize_line;     /* of the first key of a quantizer or of quantize; 0: none */

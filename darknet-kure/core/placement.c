@@ -110,9 +110,10 @@ static enum kure_status choose_methods(const struct kure_options *o, struct kure
 static enum kure_status place_one(const struct kure_options *o, const struct kure_layer_view *v, struct kure_plan_row *row,
                                   struct kure_error *error)
 {
-    const char *reason = why_float(v, &o->layer[row->layer]);
+    const struct kure_layer_options *own = &o->layer[row->layer];
+    const char *reason = why_float(v, own);
     int weights = !reason && (v->weights == KURE_WEIGHTS_CONVOLUTIONAL || v->weights == KURE_WEIGHTS_CONNECTED);
-    int outputs = !reason && (weights || v->flow == KURE_FLOW_MAKES || v->flow == KURE_FLOW_JOINS);
+    int outputs = !reason && (weights || own->is_quantize || v->flow == KURE_FLOW_MAKES || v->flow == KURE_FLOW_JOINS);
     if (reason) snprintf(row->quantize_reason, sizeof row->quantize_reason, "%s", reason);
     enum kure_status status = check_ignored(o, row, weights, outputs, error);
     if (status == KURE_OK && weights) status = merge(o, row, KURE_QUANTIZED_WEIGHTS, &row->weight, error);
@@ -125,23 +126,23 @@ static enum kure_status place_one(const struct kure_options *o, const struct kur
 enum kure_status kure_place_quantizers(const struct kure_options *o, const struct kure_layer_view *views, struct kure_plan *plan,
                                        struct kure_error *error)
 {
-    int quantized = 0;
-    if (!o->quantization.line) return KURE_OK;
     char *rectified = calloc((size_t)plan->count, 1);
     if (!rectified) return kure_fail_memory(error);
     for (int i = 0; i < plan->count; ++i) {
         struct kure_plan_row *row = &plan->rows[i];
-        enum kure_status status = place_one(o, &views[i], row, error);
         rectified[i] = (char)is_rectified(views, i, rectified);
+        if (o->layer[i].is_quantize) row->type = "quantize";
+        if (!o->quantization.line && !o->layer[i].is_quantize) continue;
+        enum kure_status status = place_one(o, &views[i], row, error);
         if (status == KURE_OK) status = choose_methods(o, row, rectified[i], error);
         if (status != KURE_OK) {
             free(rectified);
             return status;
         }
         if (row->reads_input && row->weight.bits) plan->input_bits = (int)o->quantization.first_bits;
-        quantized |= row->weight.bits || row->after.bits;
+        plan->quantizers += row->weight.bits || row->after.bits;
     }
     free(rectified);
-    if (quantized) return KURE_OK;
+    if (plan->quantizers || !o->quantization.line) return KURE_OK;
     return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] quantizes nothing in this network", o->path, o->quantization.line);
 }

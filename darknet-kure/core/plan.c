@@ -217,7 +217,7 @@ static enum kure_status hash_plan(struct kure_plan *plan, struct kure_error *err
         snprintf(text, sizeof text, "%d %.17g %.17g\n", r->regularized, r->target, r->lambda);
         add_text(all, text);
         snprintf(text, sizeof text, "%d %d\n", (int)r->weight_method, (int)r->activation_method);
-        if (plan->quantization.line) add_text(all, text);
+        if (plan->quantizers) add_text(all, text);
         add_quantizer(all, &r->weight);
         add_quantizer(all, &r->before);
         add_quantizer(all, &r->after);
@@ -225,7 +225,7 @@ static enum kure_status hash_plan(struct kure_plan *plan, struct kure_error *err
     const struct kure_quantization_options *q = &plan->quantization;
     snprintf(text, sizeof text, "quantization %d method %d %.17g %.17g batchnorm %d start %lld every %lld input %d\n", q->line != 0, (int)q->method, q->learned_rate, q->learned_decay,
              (int)q->batchnorm, (long long)q->start, (long long)q->every, plan->input_bits);
-    if (q->line) add_text(all, text);
+    if (q->line || plan->quantizers) add_text(all, text);
     write_hash(all, plan->hash);
     write_hash(kept, plan->state_hash);
     XXH3_freeState(all);

@@ -66,6 +66,7 @@ struct kure_plan {
     struct kure_plan_row *rows;
     int count;
     int regularized; /* rows with regularized = 1: L of equation 15 */
+    int quantizers;  /* rows that have any */
     int input_bits;  /* of the network input, with step 1/(2^bits - 1); 0: float */
     struct kure_quantization_options quantization; /* line = 0: no [quantization] */
     struct kure_kurtosis_options kurtosis; /* borrowed text; line = 0: no [kurtosis] */
