@@ -10,7 +10,7 @@
 #include "output.h"
 
 static const struct kure_command commands[] = {
-    {"plan", "CFG", "what [kurtosis] does in each layer, and why a layer is left out", kure_command_plan},
+    {"plan", "CFG", "what [kurtosis] and [quantization] do in each layer, and why not", kure_command_plan},
     {"stats", "CFG WEIGHTS", "mean, std, skewness, kurtosis and quantization noise of every layer's weights", kure_command_stats},
     {"eval", "CFG WEIGHTS DATA", "top-1 and top-5 of a classifier, float or with quantized weights", kure_command_eval},
     {"keys", "", "every cfg key: default, allowed values, meaning", kure_command_keys},
