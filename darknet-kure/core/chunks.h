@@ -35,12 +35,26 @@ static inline size_t kure_chunk_length(size_t n, size_t index)
     return n - start < size ? n - start : size;
 }
 
-/* in front of a loop over chunks (or rows) that are independent of each other */
+/* KURE_PARALLEL(n, for (...) ...); runs a loop over chunks (or rows) that are
+ * independent of each other, n elements in all. A loop of few elements, or one
+ * inside another, does not go through OpenMP at all: that takes a microsecond,
+ * and inside another loop memory. KURE_PARALLEL_FOR(n) in front of a loop does
+ * the same where the loop is never inside another. */
 #if defined(_OPENMP)
+#include <omp.h>
 #define KURE_PRAGMA(text) _Pragma(#text)
 #define KURE_PARALLEL_FOR(n) KURE_PRAGMA(omp parallel for if ((n) >= KURE_PARALLEL_MIN))
+#define KURE_PARALLEL(n, ...)                                   \
+    do {                                                        \
+        if ((n) >= KURE_PARALLEL_MIN && !omp_in_parallel()) {   \
+            KURE_PRAGMA(omp parallel for) __VA_ARGS__;          \
+        } else {                                                \
+            __VA_ARGS__;                                        \
+        }                                                       \
+    } while (0)
 #else
 #define KURE_PARALLEL_FOR(n)
+#define KURE_PARALLEL(n, ...) __VA_ARGS__
 #endif
 
 #endif

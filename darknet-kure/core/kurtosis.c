@@ -100,13 +100,13 @@ static double sum_squares(const float *x, size_t n, struct kure_cubic cubic)
     const struct kure_backend *cpu = kure_cpu();
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
     double sums[KURE_CHUNKS_MAX], total = 0;
-    KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++) {
-        struct kure_dots dots;
-        const float *piece = x + c * size;
-        cpu->kurtosis_dots(piece, piece, kure_chunk_length(n, c), cubic, &dots);
-        sums[c] = dots.tt;
-    }
+    KURE_PARALLEL(n,
+        for (size_t c = 0; c < chunks; c++) {
+            struct kure_dots dots;
+            const float *piece = x + c * size;
+            cpu->kurtosis_dots(piece, piece, kure_chunk_length(n, c), cubic, &dots);
+            sums[c] = dots.tt;
+        });
     for (size_t c = 0; c < chunks; c++) total += sums[c];
     return total;
 }
@@ -165,16 +165,16 @@ static void descend(float *updates, const float *x, const struct kure_statistics
     int is_narrow = make_narrow(s, gain, &narrow, &narrow_gain);
 
     if (gain == 0) return;
-    KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++) {
-        const float *from = x + c * size;
-        if (is_narrow)
-            cpu->kurtosis_descend(updates + c * size, from, kure_chunk_length(n, c), narrow,
-                                  narrow_gain);
-        else
-            cpu->kurtosis_descend_across(updates + c * size, from, from, kure_chunk_length(n, c),
-                                         cubic_of(s), gain, 0);
-    }
+    KURE_PARALLEL(n,
+        for (size_t c = 0; c < chunks; c++) {
+            const float *from = x + c * size;
+            if (is_narrow)
+                cpu->kurtosis_descend(updates + c * size, from, kure_chunk_length(n, c), narrow,
+                                      narrow_gain);
+            else
+                cpu->kurtosis_descend_across(updates + c * size, from, from, kure_chunk_length(n, c),
+                                             cubic_of(s), gain, 0);
+        });
 }
 
 static int apply_tensor(const struct kure_tensor *t, const struct kure_kurtosis_rule *rule,

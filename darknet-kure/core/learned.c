@@ -20,11 +20,11 @@ void kure_ste_backward(const float *x, const float *dy, float *dx, size_t n, str
         memmove(dx, dy, n * sizeof *dx);
         return;
     }
-    KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++) {
-        struct kure_codec part = kure_codec_from(codec, c * size);
-        kure_cpu()->ste_backward(x + c * size, dy + c * size, dx + c * size, kure_chunk_length(n, c), &part);
-    }
+    KURE_PARALLEL(n,
+        for (size_t c = 0; c < chunks; c++) {
+            struct kure_codec part = kure_codec_from(codec, c * size);
+            kure_cpu()->ste_backward(x + c * size, dy + c * size, dx + c * size, kure_chunk_length(n, c), &part);
+        });
 }
 
 /* ---- LSQ --------------------------------------------------------------------- */
@@ -45,8 +45,8 @@ struct kure_learned_step kure_learned_step_start(const float *x, size_t n, int z
     struct kure_spread_sums sums[KURE_CHUNKS_MAX];
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
     double sum = 0, most = largest_code(zero_point, q);
-    KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++) kure_cpu()->spread_sums(x + c * size, kure_chunk_length(n, c), 0, &sums[c]);
+    KURE_PARALLEL(n,
+        for (size_t c = 0; c < chunks; c++) kure_cpu()->spread_sums(x + c * size, kure_chunk_length(n, c), 0, &sums[c]));
     for (size_t c = 0; c < chunks; c++) sum += sums[c].deviation;
     double step = sum > 0 ? 2 * (sum / (double)n) / sqrt(most) : 1 / most;
     step = fmin(fmax(step, ldexp(1, -80)), ldexp(1, 80));
@@ -75,11 +75,11 @@ double kure_learned_step_gradient(const float *x, const float *dy, size_t n, siz
     double sums[KURE_CHUNKS_MAX], sum = 0;
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
     if (!(codec.levels.step > 0)) return 0;
-    KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++) {
-        struct kure_codec part = kure_codec_from(codec, c * size);
-        sums[c] = kure_cpu()->step_gradient(x + c * size, dy + c * size, kure_chunk_length(n, c), &part);
-    }
+    KURE_PARALLEL(n,
+        for (size_t c = 0; c < chunks; c++) {
+            struct kure_codec part = kure_codec_from(codec, c * size);
+            sums[c] = kure_cpu()->step_gradient(x + c * size, dy + c * size, kure_chunk_length(n, c), &part);
+        });
     for (size_t c = 0; c < chunks; c++) sum += sums[c];
     sum /= sqrt((double)features * largest_code(scale.zero_point, q));
     return is_exponent(q) ? sum * scale.step * 0.69314718055994531 : sum;
@@ -96,12 +96,12 @@ double kure_pact_backward(const float *x, const float *dy, float *dx, size_t n, 
 {
     double sums[KURE_CHUNKS_MAX], sum = 0;
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
-    KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++) {
-        size_t at = c * size, m = kure_chunk_length(n, c);
-        sums[c] = kure_cpu()->pact_gradient(x + at, dy + at, m, clip);
-        kure_cpu()->pact_backward(x + at, dy + at, dx + at, m, clip);
-    }
+    KURE_PARALLEL(n,
+        for (size_t c = 0; c < chunks; c++) {
+            size_t at = c * size, m = kure_chunk_length(n, c);
+            sums[c] = kure_cpu()->pact_gradient(x + at, dy + at, m, clip);
+            kure_cpu()->pact_backward(x + at, dy + at, dx + at, m, clip);
+        });
     for (size_t c = 0; c < chunks; c++) sum += sums[c];
     return sum;
 }

@@ -43,8 +43,8 @@ static int batch_range(const float *x, size_t n, float *min, float *max)
 {
     struct kure_range_keys keys[KURE_CHUNKS_MAX];
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
-    KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++) kure_cpu()->range(x + c * size, kure_chunk_length(n, c), &keys[c]);
+    KURE_PARALLEL(n,
+        for (size_t c = 0; c < chunks; c++) kure_cpu()->range(x + c * size, kure_chunk_length(n, c), &keys[c]));
     struct kure_range_keys all = {INT32_MAX, INT32_MIN};
     for (size_t c = 0; c < chunks; c++) {
         if (keys[c].min < all.min) all.min = keys[c].min;
@@ -61,9 +61,9 @@ static void add_moments(struct kure_observer *o, const float *x, size_t n)
     struct kure_spread_sums sums[KURE_CHUNKS_MAX], all = {0};
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n), first = kure_chunk_length(n, 0);
     if (o->batches == 0) o->center = kure_flush_result((float)(kure_cpu()->sum(x, first) / (double)first));
-    KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++)
-        kure_cpu()->spread_sums(x + c * size, kure_chunk_length(n, c), (float)o->center, &sums[c]);
+    KURE_PARALLEL(n,
+        for (size_t c = 0; c < chunks; c++)
+            kure_cpu()->spread_sums(x + c * size, kure_chunk_length(n, c), (float)o->center, &sums[c]));
     for (size_t c = 0; c < chunks; c++) {
         all.s1 += sums[c].s1;
         all.s2 += sums[c].s2;

@@ -25,19 +25,19 @@ void kure_fake_quantize(const float *x, float *y, size_t n, struct kure_scale sc
         memset(y, 0, n * sizeof *y);
         return;
     }
-    KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++) {
-        struct kure_codec part = kure_codec_from(codec, c * size);
-        cpu->fake_quantize(x + c * size, y + c * size, kure_chunk_length(n, c), &part);
-    }
+    KURE_PARALLEL(n,
+        for (size_t c = 0; c < chunks; c++) {
+            struct kure_codec part = kure_codec_from(codec, c * size);
+            cpu->fake_quantize(x + c * size, y + c * size, kure_chunk_length(n, c), &part);
+        });
 }
 
 uint64_t kure_count_nan(const float *x, size_t n)
 {
     uint64_t counts[KURE_CHUNKS_MAX], count = 0;
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
-    KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++) counts[c] = kure_cpu()->count_nan(x + c * size, kure_chunk_length(n, c));
+    KURE_PARALLEL(n,
+        for (size_t c = 0; c < chunks; c++) counts[c] = kure_cpu()->count_nan(x + c * size, kure_chunk_length(n, c)));
     for (size_t c = 0; c < chunks; c++) count += counts[c];
     return count;
 }
@@ -49,11 +49,11 @@ static void add_sums(const float *x, size_t n, struct kure_codec codec, struct k
     struct kure_error_sums sums[KURE_CHUNKS_MAX];
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
     if (codec.levels.step == 0) return;
-    KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++) {
-        struct kure_codec part = kure_codec_from(codec, c * size);
-        cpu->quantization_sums(x + c * size, kure_chunk_length(n, c), &part, &sums[c]);
-    }
+    KURE_PARALLEL(n,
+        for (size_t c = 0; c < chunks; c++) {
+            struct kure_codec part = kure_codec_from(codec, c * size);
+            cpu->quantization_sums(x + c * size, kure_chunk_length(n, c), &part, &sums[c]);
+        });
     for (size_t c = 0; c < chunks; c++) {
         out->signal += sums[c].signal;
         out->noise += sums[c].noise;
@@ -76,9 +76,9 @@ static enum kure_status quantize_parts(float *x, size_t parts, size_t n, const s
     struct kure_scale *scales = malloc((parts ? parts : 1) * sizeof *scales);
     if (!scales) return kure_fail_memory(error);
 
-    KURE_PARALLEL_FOR(parts * n)
-    for (size_t p = 0; p < parts; p++)
-        if (kure_scale_find(x + p * n, n, q, &scales[p], NULL) != KURE_OK) scales[p].step = NAN;
+    KURE_PARALLEL(parts * n,
+        for (size_t p = 0; p < parts; p++)
+            if (kure_scale_find(x + p * n, n, q, &scales[p], NULL) != KURE_OK) scales[p].step = NAN);
     for (size_t p = 0; p < parts && status == KURE_OK; p++)
         if (isnan(scales[p].step)) status = kure_scale_find(x + p * n, n, q, &scales[p], error);
     for (size_t p = 0; p < parts && status == KURE_OK; p++) {

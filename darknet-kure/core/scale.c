@@ -73,9 +73,9 @@ static void add_deviation(const float *x, size_t n, struct kure_summary *s)
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
     float center = kure_flush_result((float)s->mean);
     double deviation = 0;
-    KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++)
-        kure_cpu()->spread_sums(x + c * size, kure_chunk_length(n, c), center, &sums[c]);
+    KURE_PARALLEL(n,
+        for (size_t c = 0; c < chunks; c++)
+            kure_cpu()->spread_sums(x + c * size, kure_chunk_length(n, c), center, &sums[c]));
     for (size_t c = 0; c < chunks; c++) {
         deviation += sums[c].deviation;
         s->zeros += sums[c].zeros;

@@ -65,9 +65,9 @@ void kure_statistics_compute(const float *x, size_t n, struct kure_statistics *o
 
     size_t first = kure_chunk_length(n, 0);
     float pivot = kure_flush_result((float)(cpu->sum(x, first) / (double)first));
-    KURE_PARALLEL_FOR(n)
-    for (size_t c = 0; c < chunks; c++)
-        cpu->power_sums(x + c * size, kure_chunk_length(n, c), pivot, &sums[c]);
+    KURE_PARALLEL(n,
+        for (size_t c = 0; c < chunks; c++)
+            cpu->power_sums(x + c * size, kure_chunk_length(n, c), pivot, &sums[c]));
     total = add_tree(sums, chunks);
 
     if (!isfinite(total.s2)) /* no finite floats add up to infinity in double */
