@@ -9,6 +9,7 @@ bench() {
 }
 "$python" scripts/prepare_fashion_mnist.py --out build/fashion-mnist || exit 1
 bench "$python" tests/bench/bench_torch.py
+bench "$python" tests/bench/bench_torch_quantize.py
 bench "$python" tests/bench/bench_training.py
 bench "$python" tests/bench/bench_quantization.py
 echo "$passed passed, $failed failed"

@@ -1,4 +1,4 @@
-# unit.mk: the unit tests and the bench of the core; the top Makefile includes it
+# unit.mk: the unit tests and the benches of the core; the top Makefile includes it
 # and defines BUILD, CC, CFLAGS, OURS, INCLUDES, SYSROOT and $(BUILD)/libkure.a.
 #
 #   make unit      builds tests/unit/test_*.c into $(BUILD)/unit and runs them
@@ -20,6 +20,6 @@ $(BUILD)/unit/test_%: tests/unit/test_%.c tests/unit/check.c tests/unit/check.h 
 unit: $(UNIT_TESTS)
 	@failed=0; for test in $^; do echo "== $$(basename $$test)"; $$test || failed=1; done; exit $$failed
 
-$(BUILD)/bench_kure: tests/bench/bench_kure.c $(BUILD)/libkure.a
+$(BUILD)/bench_kure $(BUILD)/bench_quantize: $(BUILD)/bench_%: tests/bench/bench_%.c $(BUILD)/libkure.a
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -D_POSIX_C_SOURCE=200809L $< $(BUILD)/libkure.a -lm -o $@
