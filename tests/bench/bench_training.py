@@ -45,13 +45,14 @@ def bench_data() -> pathlib.Path:
     return data
 
 
-def seconds_per_update(darknet: pathlib.Path, data: pathlib.Path, cfg: pathlib.Path) -> float:
-    out = subprocess.run([darknet, "classifier", "train", data, cfg], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+def seconds_per_update(darknet: pathlib.Path, data: pathlib.Path, cfg: pathlib.Path, command: str = "classifier", updates: int = UPDATES,
+                       warm_up: int = WARM_UP) -> float:
+    out = subprocess.run([darknet, command, "train", data, cfg], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     loaded = [float(x) for x in re.findall(r"Loaded: ([\d.]+) seconds", out)]
     trained = [float(x) for x in re.findall(r"rate, ([\d.]+) seconds", out)]
-    if len(trained) != UPDATES or len(loaded) != UPDATES:
-        sys.exit(f"{darknet}: expected {UPDATES} updates in its output, found {len(trained)}")
-    return statistics.median(a + b for a, b in list(zip(loaded, trained))[WARM_UP:])
+    if len(trained) != updates or len(loaded) != updates:
+        sys.exit(f"{darknet}: expected {updates} updates in its output, found {len(trained)}")
+    return statistics.median(a + b for a, b in list(zip(loaded, trained))[warm_up:])
 
 
 def main() -> int:
