@@ -107,12 +107,16 @@ def test_rows_of_updates_that_are_redone_are_replaced(build, pictures, tmp_path)
 
 
 KILLS = 24
+TRAINED_WITH = {"kure": None, "ste": dict(bits=4, weight_truncation="mse", every=3), "lsq": dict(bits=4, method="lsq")}
 
 
-def test_killed_at_any_instant(build, tmp_path):
+@pytest.mark.parametrize("kind", TRAINED_WITH)
+def test_killed_at_any_instant(kind, build, tmp_path):
     """Kills a loop that trains and saves; each time the files load as a pair, and in the end the result is that of
-    a run that nothing disturbed: a pair that did not fit would stop, momentum that was lost would show."""
+    a run that nothing disturbed: a pair that did not fit would stop, momentum, ranges or steps that were lost would show."""
     cfg = networks.classifier({"batch": 4, "seed": 5}, {})
+    if TRAINED_WITH[kind]:
+        cfg = cfg.replace("\n[", "\n" + networks.section("quantization", **TRAINED_WITH[kind]) + "[", 1)
     updates = 10 * KILLS
     want = build.train(tmp_path, cfg, "whole.weights", "-updates", updates)
     seed = random.SystemRandom().randrange(2 ** 32)
@@ -120,7 +124,7 @@ def test_killed_at_any_instant(build, tmp_path):
     rng = random.Random(seed)
     weights = tmp_path / "out.weights"
     command = [build.program("harness"), "train", "net.cfg", "out.weights", "-updates", updates, "-save_every"]
-    kills = 0
+    kills = pairs = 0
     while kills < KILLS:
         resume = ["-weights", "out.weights"] if weights.exists() else []
         process = start(command + resume, tmp_path)
@@ -131,16 +135,22 @@ def test_killed_at_any_instant(build, tmp_path):
         if process.returncode == 0:
             break
         if weights.exists():
-            check_pair(build, tmp_path, cfg, seed)
+            check_pair(build, tmp_path, cfg, kind, seed)
+            pairs += 1
     assert kills > KILLS // 2, f"the loop ended after {kills} kills: it must train longer"
+    assert pairs > KILLS // 4, f"{pairs} kills left files"
     resume = ["-weights", "out.weights"] if weights.exists() else []
     programs.succeed(programs.run(command + resume, tmp_path))
     assert weights.read_bytes() == want, f"seed {seed}: killed runs end elsewhere"
     assert (tmp_path / "out.weights.kure").read_bytes() == (tmp_path / "whole.weights.kure").read_bytes()
 
 
-def check_pair(build, folder, cfg, seed):
+def check_pair(build, folder, cfg, kind, seed):
     result = build.harness(folder, "show", "net.cfg", "pair", "-weights", "out.weights")
     assert result.returncode == 0, f"seed {seed}: {programs.describe(result)}"
     momentum = networks.read_tensors(folder / "pair.0.loaded")["layers.0.weight_updates"]
     assert momentum.any(), f"seed {seed}: weights without their momentum"
+    if kind != "kure":
+        # evaluation needs the ranges and refuses weights without them
+        result = build.harness(folder, "forward", "net.cfg", "pair", "-weights", "out.weights")
+        assert result.returncode == 0, f"seed {seed}: {programs.describe(result)}"

@@ -1,7 +1,6 @@
 /* histogram.c: see histogram.h. Tested by tests/unit/test_observer.c and test_scale.c. */
 #include "histogram.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum { BINS = KURE_HISTOGRAM_BINS, ZERO = BINS / 2 };
@@ -37,17 +36,29 @@ struct kure_points kure_histogram_points(struct kure_histogram *h)
     return (struct kure_points){h->value, h->total, h->count, BINS};
 }
 
-static int ascending(const void *a, const void *b)
+/* key[n] ascending, digit by digit from the lowest; spare[n]: memory. The C
+ * library's qsort allocates. */
+static void sort(uint32_t *key, uint32_t *spare, size_t n)
 {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
+    for (int shift = 0; shift < 32; shift += 8) { /* an even number of turns: it ends in key */
+        size_t place[257] = {0};
+        for (size_t i = 0; i < n; i++) place[(key[i] >> shift & 255) + 1]++;
+        for (int d = 0; d < 256; d++) place[d + 1] += place[d];
+        for (size_t i = 0; i < n; i++) spare[place[key[i] >> shift & 255]++] = key[i];
+        uint32_t *sorted = spare;
+        spare = key;
+        key = sorted;
+    }
 }
 
 struct kure_points kure_histogram_values(struct kure_histogram *h, const float *x, size_t n)
 {
-    for (size_t i = 0; i < n; i++) h->value[i] = kure_flush(x[i]);
-    qsort(h->value, n, sizeof *h->value, ascending);
+    const uint32_t sign = 0x80000000u; /* makes an unsigned key of kure_order's */
+    uint32_t key[BINS], spare[BINS];
+    for (size_t i = 0; i < n; i++) key[i] = (uint32_t)kure_order(kure_flush(x[i])) ^ sign;
+    sort(key, spare, n);
     for (size_t i = 0; i < n; i++) {
+        h->value[i] = kure_unorder((int32_t)(key[i] ^ sign));
         h->total[i] = h->value[i];
         h->count[i] = 1;
     }

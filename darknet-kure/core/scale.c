@@ -5,7 +5,7 @@
  * Tested by tests/unit/test_scale.c and test_policies.c.
  */
 #include <math.h>
-#include <stdlib.h>
+#include <string.h>
 
 #include "chunks.h"
 #include "error.h"
@@ -83,11 +83,26 @@ static void add_deviation(const float *x, size_t n, struct kure_summary *s)
     s->deviation = deviation / (double)n;
 }
 
+/* The summary of values of which the policy needs them all. They lie on the stack,
+ * 164 KiB: the rows of a tensor are searched in parallel, and hooks do not allocate. */
+static enum kure_status find_by_values(const float *x, size_t n, struct kure_summary *s, const struct kure_quantizer *q,
+                                       struct kure_scale *scale, struct kure_error *error)
+{
+    struct kure_histogram h;
+    if (n < KURE_HISTOGRAM_BINS) {
+        s->points = kure_histogram_values(&h, x, n);
+    } else {
+        memset(&h, 0, sizeof h);
+        kure_histogram_add(&h, x, n, fmax(s->max, -s->min));
+        s->points = kure_histogram_points(&h);
+    }
+    return kure_summary_scale(s, q, scale, error);
+}
+
 enum kure_status kure_scale_find(const float *x, size_t n, const struct kure_quantizer *q, struct kure_scale *scale,
                                  struct kure_error *error)
 {
     struct kure_statistics t;
-    struct kure_histogram *h = NULL;
     enum kure_status status = kure_quantizer_check(q, error);
 
     *scale = (struct kure_scale){0, 0};
@@ -101,18 +116,7 @@ enum kure_status kure_scale_find(const float *x, size_t n, const struct kure_qua
 
     struct kure_summary s = {.n = n, .min = t.min, .max = t.max, .mean = t.mean, .m2 = t.m2};
     enum kure_needs needs = kure_policy_needs(q->truncation);
+    if (needs == KURE_NEEDS_VALUES && n) return find_by_values(x, n, &s, q, scale, error);
     if (needs == KURE_NEEDS_MOMENTS && n) add_deviation(x, n, &s);
-    if (needs == KURE_NEEDS_VALUES && n) {
-        h = calloc(1, sizeof *h);
-        if (!h) return kure_fail_memory(error);
-        if (n < KURE_HISTOGRAM_BINS) {
-            s.points = kure_histogram_values(h, x, n);
-        } else {
-            kure_histogram_add(h, x, n, fmax(s.max, -s.min));
-            s.points = kure_histogram_points(h);
-        }
-    }
-    status = kure_summary_scale(&s, q, scale, error);
-    free(h);
-    return status;
+    return kure_summary_scale(&s, q, scale, error);
 }

@@ -203,7 +203,8 @@ enum { KURE_HISTOGRAM_BINS = 8192 };
  * Policies see the values themselves below KURE_HISTOGRAM_BINS of them and a
  * histogram above; mse, lp and kl assume rounding to the nearest. An error: what
  * kure_quantizer_check finds, bits = 0, ema (which has no meaning for one
- * tensor), non-finite values, a step outside 2^-100 .. 2^100, no memory. */
+ * tensor), non-finite values, a step outside 2^-100 .. 2^100. Does not
+ * allocate; takes up to 256 KiB of stack. */
 KURE_CHECKED enum kure_status kure_scale_find(const float *x, size_t n, const struct kure_quantizer *q,
                                               struct kure_scale *scale, struct kure_error *error);
 
