@@ -5,7 +5,7 @@
 #   BLAS=0           Darknet's own matrix product instead of OpenBLAS
 #   FIXES=0          only the seam, not the numbered fixes
 #   KURE=0           Darknet without the plugin
-#   SANITIZE=address,undefined           instrumented build
+#   SANITIZE=address,undefined           instrumented build; SANITIZE=thread wants CC=clang
 #   BUILD=DIR        where everything goes (default: build)
 #   V=1              print the commands
 
@@ -112,7 +112,7 @@ $(TREE)/.kure-patches: $(wildcard patches/*.patch) scripts/get_darknet.sh script
 	@scripts/get_darknet.sh $(TREE) $(DARKNET)
 	@scripts/apply_patches.sh --fixes $(FIXES) --blas $(BLAS) $(TREE)
 
-DARKNET_FLAGS = GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBUG=$(DEBUG) $(if $(ARCH),ARCH='$(ARCH)') \
+DARKNET_FLAGS = GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBUG=$(DEBUG) $(if $(ARCH),ARCH='$(ARCH)') $(if $(filter command,$(origin CC)),CC='$(CC)') \
 	KURE_MK=$(ROOT)/darknet-kure/host.mk KURE=$(KURE) KURE_BUILD=$(abspath $(BUILD)) KURE_SYSROOT=$(SYSROOT) BLAS=$(BLAS) SANITIZE=$(SANITIZE)
 
 $(BUILD)/darknet: $(TREE)/.kure-patches $(if $(filter 1,$(KURE)),$(BUILD)/libkure.a $(BUILD)/libkure_adapter.a)
@@ -174,6 +174,7 @@ paper:
 
 test:
 	@scripts/setup.sh build blas demo test
+	@scripts/setup.sh threads || echo 'Going on without the tests under ThreadSanitizer.'
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run.sh
 

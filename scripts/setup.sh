@@ -10,6 +10,7 @@ declare -A packages=(
     [blas]="libopenblas-dev"
     [demo]="dataset-fashion-mnist python3 python3-numpy python3-matplotlib python3-pil"
     [test]="libcmocka-dev python3-pytest"
+    [threads]="clang libomp-dev libclang-rt-dev"
     [bench]="python3-torch python3-scipy"
 )
 
@@ -56,7 +57,7 @@ if [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; then
     exit 0
 fi
 
-programs=$(printf '%s\n' "${missing[@]}" | grep -xE 'gcc|g\+\+|make|patch|xz-utils|python3' | paste -sd' ') || true
+programs=$(printf '%s\n' "${missing[@]}" | grep -xE 'gcc|g\+\+|clang|make|patch|xz-utils|python3' | paste -sd' ') || true
 if [ -n "$programs" ]; then
     echo "Not root, and these programs cannot be unpacked into build/: $programs. Ask root for 'apt-get install $programs'." >&2
     exit 1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # run.sh [--quick]: everything that must hold; called by `make test` after the main build.
-# --quick leaves out the instrumented build. Closes with the runners' own summary lines.
+# --quick leaves out the instrumented builds. Closes with the runners' own summary lines.
 #
 #   BUILD=DIR    the build under test (default: build); the extra builds lie in it and are kept
 #   PYTHON=FILE  a python3 that has pytest, numpy and PIL (default: Debian's)
@@ -53,19 +53,24 @@ make_stock() { # Debian's tree without our patches
 }
 
 sanitize=(SANITIZE=address,undefined OPENMP=1)
+# ThreadSanitizer understands LLVM's OpenMP; gcc's makes it report every parallel loop.
+threads_flags=(CC=clang SANITIZE=thread OPENMP=1)
+threads=0
+if [ $quick = 0 ] && echo 'int main(void) { return 0; }' | clang -x c -fopenmp -fsanitize=thread - -o "$logs/probe" 2>/dev/null; then threads=1; fi
 builds() {
     make_build "$build" || return 1
     make_stock || return 1
     make_build "$build/seam-off" FIXES=0 BLAS=0 OPENMP=0 KURE=0 || return 1
     make_build "$build/seam-on" FIXES=0 BLAS=0 OPENMP=0 || return 1
-    [ $quick = 1 ] || make_build "$build/asan" "${sanitize[@]}"
+    [ $quick = 1 ] || make_build "$build/asan" "${sanitize[@]}" || return 1
+    [ $threads = 0 ] || make_build "$build/tsan" "${threads_flags[@]}"
 }
 
 unit_tests() { make --no-print-directory -j"$(nproc)" BUILD="$1" "${@:2}" unit; }
 host_tests() { "$python" -m pytest -q -p no:cacheprovider --builds="$build" --build="$1" "${@:2}" tests; }
 
 part "layers and file sizes" scripts/check_layers.sh . "$build/obj"
-part "builds: main, stock, seam off, seam on$([ $quick = 1 ] || echo ', sanitized')" builds
+part "builds: main, stock, seam off, seam on$([ $quick = 1 ] || echo ', sanitized')$([ $threads = 0 ] || echo ', threads')" builds
 part "documentation of the keys" "$python" scripts/docs.py --check
 part "unit tests" unit_tests "$build"
 part "host tests" host_tests "$build"
@@ -74,6 +79,12 @@ if [ $quick = 0 ]; then
     export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
     part "unit tests under ASan and UBSan" unit_tests "$build/asan" "${sanitize[@]}"
     part "host tests under ASan and UBSan" host_tests "$build/asan" -m sanitize
+fi
+if [ $threads = 1 ]; then
+    export TSAN_OPTIONS=halt_on_error=1:ignore_noninstrumented_modules=1 # OpenBLAS has threads of its own
+    part "host tests under ThreadSanitizer" host_tests "$build/tsan" -m threads
+elif [ $quick = 0 ]; then
+    summaries+=("host tests under ThreadSanitizer: NOT RUN, clang with libomp-dev and libclang-rt-dev is missing")
 fi
 
 printf '\n==== summary\n'
