@@ -86,6 +86,16 @@ static double best_clip(double (*slope)(double, double), double intervals)
     return low;
 }
 
+double kure_aciq_clip_normal(double intervals)
+{
+    return best_clip(normal_slope, intervals);
+}
+
+double kure_aciq_clip_laplace(double intervals)
+{
+    return best_clip(laplace_slope, intervals);
+}
+
 static int one_sided(const struct kure_summary *s)
 {
     return s->min >= 0 || s->max <= 0;

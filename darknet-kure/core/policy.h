@@ -32,6 +32,10 @@ enum kure_needs kure_policy_needs(enum kure_truncation policy);
 double kure_range_step(struct kure_range range, const struct kure_quantizer *q);
 int kure_range_zero_point(struct kure_range range, double step, const struct kure_quantizer *q);
 
+/* ACIQ's clip in units of sigma and of b (policies.c). intervals: half of 2^bits. */
+double kure_aciq_clip_normal(double intervals);
+double kure_aciq_clip_laplace(double intervals);
+
 /* The policy's scale: step_ratio and the kind of step included. */
 enum kure_status kure_summary_scale(const struct kure_summary *s, const struct kure_quantizer *q,
                                     struct kure_scale *scale, struct kure_error *error);

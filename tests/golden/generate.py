@@ -3,7 +3,7 @@
 
 Nothing here is shared with the C code: exact rational arithmetic (kurtosis.txt,
 statistics.txt), PyTorch autograd in float64 (kurtosis_torch.txt), quantizers.py
-(policies.txt, learned.txt, observer.txt), NumPy (the rest). A file holds a head of # lines, then records: "case NAME" and lines
+(policies.txt, learned.txt, observer.txt), theory.py (theory.txt), NumPy (the rest). A file holds a head of # lines, then records: "case NAME" and lines
 "KEY COUNT VALUE...".
 """
 import pathlib
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 import quantizers
+import theory
 
 SEED = 20200707
 HERE = pathlib.Path(__file__).parent
@@ -241,5 +242,5 @@ if __name__ == "__main__":
     for make in (kurtosis_file, torch_file, quantize_file, step_file):
         make(np.random.default_rng(SEED))
     statistics_file()
-    for make in (quantizers.policies_file, quantizers.learned_file, quantizers.observer_file):
+    for make in (quantizers.policies_file, quantizers.learned_file, quantizers.observer_file, theory.theory_file):
         make(File, lcg)
