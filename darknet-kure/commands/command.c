@@ -12,6 +12,7 @@
 static const struct kure_command commands[] = {
     {"plan", "CFG", "what [kurtosis] and [quantization] do in each layer, and why not", kure_command_plan},
     {"stats", "CFG WEIGHTS", "mean, std, skewness, kurtosis and quantization noise of every layer's weights", kure_command_stats},
+    {"theory", "[CFG WEIGHTS]", "MSE, best step, sensitivity to the step: of distributions, or of every layer", kure_command_theory},
     {"eval", "CFG WEIGHTS DATA", "top-1 and top-5 of a classifier, float or with quantized weights", kure_command_eval},
     {"keys", "", "every cfg key: default, allowed values, meaning", kure_command_keys},
 };
@@ -21,7 +22,7 @@ static void print_help(FILE *out)
 {
     fprintf(out, "usage: darknet kure COMMAND [options]\n\n");
     for (int i = 0; i < COMMAND_COUNT; ++i) {
-        fprintf(out, "  %-6s %-17s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
+        fprintf(out, "  %-7s %-17s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
     }
     fprintf(out, "\n'darknet kure COMMAND --help' says more. Instruction set in use: %s.\n", kure_instruction_set());
 }

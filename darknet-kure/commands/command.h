@@ -16,6 +16,7 @@ struct kure_command {
 
 int kure_command_plan(int argc, char **argv);
 int kure_command_stats(int argc, char **argv);
+int kure_command_theory(int argc, char **argv);
 int kure_command_eval(int argc, char **argv);
 int kure_command_keys(int argc, char **argv);
 
