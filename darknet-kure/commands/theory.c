@@ -9,6 +9,7 @@
 
 #include "command.h"
 #include "evaluate.h"
+#include "progress.h"
 
 static const char help[] =
     "usage: darknet kure theory [options]\n"
@@ -237,16 +238,22 @@ static int add_layers(struct kure_table *table, const struct value_list *lists, 
     struct kure_error error;
     network *net = kure_network_load(cfg, weights);
     const struct kure_plan *plan = &((struct kure_network *)net->kure)->plan;
-    int status = check_layers(&lists[LAYER], plan, cfg), added = 0;
+    int status = check_layers(&lists[LAYER], plan, cfg), wanted = 0, added = 0;
     memcpy(table->plan, plan->hash, sizeof table->plan);
     if (!status && kure_hash_file(weights, table->model, &error) != KURE_OK) kure_stop(&error);
+    long long total = 0;
+    for (int i = 0; i < plan->count; ++i) total += is_wanted(&lists[LAYER], i) ? (long long)(plan->rows[i].rows * plan->rows[i].row_length) : 0;
+    struct kure_progress progress;
+    kure_progress_start(&progress, "weights", total);
     for (int i = 0; !status && i < plan->count; ++i) {
-        if (plan->rows[i].rows && is_wanted(&lists[LAYER], i)) added += add_layer(table, lists, net, i);
+        if (!plan->rows[i].rows || !is_wanted(&lists[LAYER], i)) continue;
+        ++wanted;
+        added += add_layer(table, lists, net, i);
+        kure_progress_add(&progress, (long long)(plan->rows[i].rows * plan->rows[i].row_length));
     }
-    if (!status && added == 0) {
-        fprintf(stderr, "%s: no layer to show\n", weights);
-        status = 1;
-    }
+    kure_progress_end(&progress);
+    if (!status && !wanted) fprintf(stderr, "%s: no layer has weights that a quantizer takes\n", cfg);
+    if (!added) status = 1;
     if (!status && !lists[LAYER].given) kure_report_float_layers(net);
     free_network(net);
     return status;
