@@ -8,6 +8,7 @@ FILE is any mix of
   eval tables       CSV or JSON of `darknet kure eval`, or CSV files with a `model` column
   training logs     the CSV named by `log=` in [kurtosis]
   stats tables      CSV or JSON of `darknet kure stats`
+  theory tables     CSV or JSON of `darknet kure theory`, of distributions or of layers
   CFG,WEIGHTS       a network, for the histograms of its weights
 each recognised by its contents. NAME= in front gives the model's name (default: the file's
 name up to the first dot). Tables of the same model, say of several seeds, are averaged.
@@ -185,6 +186,17 @@ def weight_sections(inputs: Inputs, models: list[str]) -> str:
             + section("Quantization noise per layer", "Signal to quantization noise of the weights: more is better.", noise))
 
 
+def theory_sections(inputs: Inputs, models: list[str]) -> str:
+    if not inputs.theory:
+        return ""
+    import report_theory
+    of_bits, of_ratio = ([panel(*p) for p in panels] for panels in report_theory.panels(inputs, models))
+    dotted = " Thin dotted lines: the paper's approximation." if any(row.get("paper_mse") is not None for row in inputs.theory) else ""
+    return (section("Least quantization error over bits", "Mean squared error of X at its best step size, in variances of X." + dotted, of_bits)
+            + section("Sensitivity to the step size", "Mean squared error of X, and how far it lies above the least one (Γ), where the step size "
+                      "is not the best one. Left of 1, values get clipped." + dotted, of_ratio))
+
+
 def write_page(inputs: Inputs, path: pathlib.Path) -> None:
     models = inputs.models()
     found = settings(inputs)
@@ -197,7 +209,7 @@ def write_page(inputs: Inputs, path: pathlib.Path) -> None:
 <html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
 <title>darknet-kure report</title><style>{STYLE.read_text(encoding="utf-8")}</style></head>
 <body><main><header><h1>{html.escape(headline(inputs)).replace(" %", chr(0xA0) + "%")}</h1>{caption}{first}</header>
-{accuracy_sections(inputs, models)}{training_sections(inputs, models)}{weight_sections(inputs, models)}</main>
+{accuracy_sections(inputs, models)}{training_sections(inputs, models)}{weight_sections(inputs, models)}{theory_sections(inputs, models)}</main>
 <script>addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(d => d.open = true))</script>
 </body></html>
 """

@@ -68,15 +68,17 @@ def _font(match: re.Match) -> str:
 
 def label_ends(axes, ends: list[tuple[float, float, str, str]], gap: float = 0.075) -> None:
     """Writes names at the right ends (x, y, name, colour) of lines, moved apart where they would touch."""
-    low, high = axes.get_ylim()
+    log = axes.get_yscale() == "log"
+    low, high = np.log10(axes.get_ylim()) if log else axes.get_ylim()
     gap *= high - low
     placed = sorted(ends, key=lambda end: end[1])
-    heights = [end[1] for end in placed]
+    heights = [np.log10(end[1]) if log else end[1] for end in placed]
     for i in range(1, len(heights)):
         heights[i] = max(heights[i], heights[i - 1] + gap)
     over = max(0.0, heights[-1] - high) if heights else 0.0
-    for (x, _, name, colour), y in zip(placed, heights):
-        axes.annotate(name, (x, y - over), xytext=(7, 0), textcoords="offset points", va="center", color=colour,
+    for (x, _, name, colour), height in zip(placed, heights):
+        y = 10 ** (height - over) if log else height - over
+        axes.annotate(name, (x, y), xytext=(7, 0), textcoords="offset points", va="center", color=colour,
                       fontweight="bold", fontsize=9.5, annotation_clip=False)
 
 

@@ -12,9 +12,10 @@ import statistics
 
 from report_weights import Failure, Layer, read_weights
 
-POINTS, LOG, STATS = "points", "log", "stats"
-# columns by which a table is recognised
-HEADERS = {POINTS: {"weight_bits", "top1"}, LOG: {"update", "loss", "rate"}, STATS: {"layer", "kurtosis", "n"}}
+POINTS, LOG, THEORY, STATS = "points", "log", "theory", "stats"
+# columns by which a table is recognised; the first kind that fits
+HEADERS = {POINTS: {"weight_bits", "top1"}, LOG: {"update", "loss", "rate"},
+           THEORY: {"bits", "ratio", "mse", "gamma"}, STATS: {"layer", "kurtosis", "n"}}
 SETTING = ("weight_granularity", "batchnorm", "weight_grid", "weight_symmetric", "weight_truncation", "weight_truncation_value",
            "weight_rounding", "weight_step", "activation_bits", "first_bits", "last_bits")
 SHORT = {"baseline": 0, "control": 1, "kure": 2}  # order of the demo's models
@@ -28,11 +29,13 @@ class Inputs:
     points: list[Row] = dataclasses.field(default_factory=list)                    # with a "model" in each
     logs: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)  # model -> column -> values
     stats: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
+    theory: list[Row] = dataclasses.field(default_factory=list)                    # with a "model" in each
     weights: dict[str, list[Layer]] = dataclasses.field(default_factory=dict)
 
     def models(self) -> list[str]:
         """All models: the demo's in its order, others as they came."""
-        seen = list(dict.fromkeys([str(p["model"]) for p in self.points] + [*self.logs, *self.stats, *self.weights]))
+        theory = [str(row["model"]) for row in self.theory if row.get("layer") is not None]
+        seen = list(dict.fromkeys([str(p["model"]) for p in self.points] + [*self.logs, *self.stats, *self.weights, *theory]))
         return sorted(seen, key=lambda m: SHORT.get(m, len(SHORT)))
 
 
@@ -78,6 +81,13 @@ def check_numbers(path: pathlib.Path, rows: list[Row], columns: set[str]) -> Non
                 raise Failure(f"{path}: row {number}: {column} is {value!r}, a number was expected")
 
 
+def check_subjects(path: pathlib.Path, rows: list[Row]) -> None:
+    """Every row of a theory table says what was quantized, and by which grid."""
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get("layer"), float) and not isinstance(row.get("values"), str) or not isinstance(row.get("grid"), str):
+            raise Failure(f"{path}: row {number}: grid, and values or layer, were expected")
+
+
 def read_table(path: pathlib.Path) -> tuple[str, list[Row]]:
     """(what it is, rows)"""
     try:
@@ -89,7 +99,7 @@ def read_table(path: pathlib.Path) -> tuple[str, list[Row]]:
     columns = set(rows[0]) if rows else set()
     kind = next((kind for kind, header in HEADERS.items() if header <= columns), None)
     if not kind:
-        raise Failure(f"{path}: is none of: a table of kure eval or stats (CSV, JSON), a training log (CSV)")
+        raise Failure(f"{path}: is none of: a table of kure eval, stats or theory (CSV, JSON), a training log (CSV)")
     if all(value is None for row in rows for value in row.values()):
         raise Failure(f"{path}: holds no row")
     check_numbers(path, rows, HEADERS[kind])
@@ -115,6 +125,9 @@ def read_argument(argument: str, inputs: Inputs) -> None:
     model = name or model_of(path)
     if kind == POINTS:
         inputs.points += [{"model": model, **row} for row in rows]
+    elif kind == THEORY:
+        check_subjects(path, rows)
+        inputs.theory += [{"model": model, **row} for row in rows]
     elif kind == STATS:
         inputs.stats[model] = rows
     else:
@@ -181,7 +194,7 @@ def headline(inputs: Inputs) -> str:
     """The result in one sentence."""
     pair, bits = compared(inputs), values_of(inputs, "weight_bits")
     if not bits:
-        return "Training with KURE"
+        return "Training with KURE" if inputs.logs or not inputs.theory else "What another step size than the best one costs"
     setting, title = next(iter(settings(inputs).items()))
     low = bits[0]
     ratios = values_of(inputs, "weight_step_ratio")

@@ -166,6 +166,31 @@ def test_seeds_are_averaged(folder):
     assert "81.50" in report(folder, "1.csv", "2.csv").stdout
 
 
+def theory_rows(subject):
+    paper = {"paper_mse": 0.01, "paper_gamma": 0.001} if "values" in subject else {}
+    return [{"values": "", "layer": "", "n": 20, "kurtosis": 3, **subject, "bits": b, "grid": "midrise", "ratio": r, "step": r,
+             "mse": 4.0 ** -b * (1 + abs(r - 1)), "gamma": 4.0 ** -b * abs(r - 1), **paper} for b in (2, 4) for r in (0.5, 1, 1.5)]
+
+
+def test_theory_of_distributions_and_layers(folder):
+    columns = [*theory_rows({"layer": 3})[0], "paper_mse", "paper_gamma"]
+    write_csv(folder / "theory.csv", columns, theory_rows({"values": "uniform"}) + theory_rows({"values": "normal"}))
+    for model in ("control", "kure"):
+        write_csv(folder / f"{model}.theory.csv", columns, theory_rows({"layer": 3}))
+    result = report(folder, "theory.csv", "control.theory.csv", "kure.theory.csv", "-o", "report.html")
+    assert result.returncode == 0, result.stderr
+    page = (folder / "report.html").read_text()
+    assert page.count("<figure>") == page.count("<details>") == 2 * (1 + 2 * 2)  # least MSE; MSE and gamma at 2 bit widths
+    for words in ("<h1>What another step size", "Least quantization error over bits", "Layer 3: Γ, 4 bits, midrise", "uniform, paper", "Thin dotted"):
+        assert words in page
+    balance = Balance()
+    balance.feed(page)
+    assert balance.open == [] and "0.09375" in balance.cells and "0.03125" in balance.cells  # 2 bits, ratio 0.5
+    write_csv(folder / "bad.csv", columns, [{**theory_rows({"layer": 3})[0], "layer": ""}])
+    refused(report(folder, "bad.csv", "-o", "bad.html"), "bad.csv", "row 1", "values or layer")
+    assert not (folder / "bad.html").exists()
+
+
 @pytest.mark.parametrize("name, begin", [("a.svg", b"<?xml"), ("a.png", b"\x89PNG")])
 def test_figure(folder, name, begin):
     assert report(folder, "sweep.csv", "--figure", name).returncode == 0
