@@ -77,7 +77,7 @@ CASES = {
     "value without a policy": (text().replace("[kurtosis]", f"[quantization] {HERE}\nweight_truncation_value=3\n[kurtosis]"), ("truncation_value", "minmax")),
     "mse at 12 bits": (text().replace("[kurtosis]", f"[quantization] {HERE}\nweight_truncation=mse\nweight_bits=12\n[kurtosis]"), ("mse", "12", "8")),
     "free zero point on the narrow grid": (text().replace("[kurtosis]", f"[quantization] {HERE}\nweight_symmetric=0\n[kurtosis]"), ("symmetric", "narrow", "full")),
-    "midrise in training": (text().replace("[kurtosis]", f"[quantization] {HERE}\nweight_grid=midrise\n[kurtosis]"), ("midrise", "evaluation")),
+    "midrise in training": (text().replace("[kurtosis]", f"[quantization]\nweight_grid=midrise {HERE}\n[kurtosis]"), ("midrise", "evaluation")),
 
     # unknown and misspelt names
     "unknown key": kurtosis("tarjet=2", "tarjet", "target"),

@@ -28,8 +28,7 @@ BAD_LINES = {  # arguments: words of the sentence; status 2
     ("eval", "net.cfg", "net.weights", "d.data", "--images", "ten"): ("--images ten",),
     ("eval", "net.cfg", "net.weights", "d.data", "--threads", "-1"): ("--threads -1",),
     ("eval", "net.cfg", "net.weights", "d.data", "--threads", "99999"): ("--threads 99999", "from 1 to 1024"),
-    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "bits=4"): ("bits=4", "say weight_bits=4"),
-    ("stats", "net.cfg", "net.weights", "--quantize", "truncation=mse"): ("truncation=mse", "say weight_truncation=mse"),
+    ("stats", "net.cfg", "net.weights", "--quantize", "activation_bits=8"): ("activation_bits", "weights only"),
     ("eval", "net.cfg", "net.weights", "d.data", "--weight-bits", "1"): ("weight_bits=1", "2 to 16"),
     ("eval", "net.cfg", "net.weights", "d.data", "--weight-bits", "8,x"): ("weight_bits=x",),
     ("eval", "net.cfg", "net.weights", "d.data", "--weight-bits", "8,"): ("weight_bits=",),
@@ -42,12 +41,10 @@ BAD_LINES = {  # arguments: words of the sentence; status 2
     ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "wieght_bits=4"): ("wieght_bits", "weight_bits"),
     ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "weight_bits=4", "--weight-bits", "3"): ("weight_bits", "twice"),
     ("eval", "net.cfg", "net.weights", "d.data", "--csv", "a", "--json", "a"): ("--csv", "--json"),
-    # keys of the design that this version does not have are refused, not ignored
-    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "activation_bits=8"): ("activation_bits=8", "not in this version"),
-    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "batchnorm=freeze"): ("freeze", "not in this version"),
-    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "method=lsq"): ("method", "not in this version"),
-    ("eval", "net.cfg", "net.weights", "d.data", "--simulate", "--weight-bits", "4"): ("--simulate", "cfg"),
-    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "activation_rounding=floor"): ("activation_rounding", "not in this version"),
+    # keys of training are refused, not ignored
+    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "batchnorm=freeze"): ("freeze", "train fold"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "method=lsq"): ("method", "training"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--simulate", "--weight-bits", "4"): ("--simulate", "trained"),
     # keys that do not go together
     ("eval", "net.cfg", "net.weights", "d.data", "--weight-rounding", "nearest"): ("weight_rounding=nearest", "half_even", "stochastic"),
     ("eval", "net.cfg", "net.weights", "d.data", "--weight-truncation", "minmax,ema"): ("weight_truncation=ema", "batches"),

@@ -185,6 +185,27 @@ enum kure_status kure_activation_refresh(struct kure_activation_quantizer *a, co
     return kure_activation_rescale(a, error);
 }
 
+enum kure_status kure_activation_observe_all(struct kure_activation_quantizer *a, struct kure_error *error)
+{
+    for (int i = 0; i < kure_activation_groups(a); ++i) {
+        kure_observer_free(&a->group[i].observer);
+        enum kure_status status = kure_observer_init_all(&a->group[i].observer, error);
+        if (status != KURE_OK) return status;
+    }
+    return KURE_OK;
+}
+
+enum kure_status kure_activation_calibrate(struct kure_activation_quantizer *a, const struct kure_activation_quantizer *observed,
+                                           struct kure_error *error)
+{
+    for (int i = 0; i < kure_activation_groups(a); ++i) {
+        enum kure_status status = kure_observer_scale(&observed->group[i].observer, &a->q, &a->group[i].scale, error);
+        if (status != KURE_OK) return status;
+    }
+    a->state[0] = 1;
+    return KURE_OK;
+}
+
 /* ------------------------------------------------------------------------- */
 /* Passes                                                                     */
 

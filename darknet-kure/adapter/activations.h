@@ -64,6 +64,12 @@ static inline int kure_activation_ready(const struct kure_activation_quantizer *
 /* Scales from `state` alone, which came from a file. */
 KURE_CHECKED enum kure_status kure_activation_rescale(struct kure_activation_quantizer *a, struct kure_error *error);
 
+/* For a calibration: observes for every policy instead of its own. */
+KURE_CHECKED enum kure_status kure_activation_observe_all(struct kure_activation_quantizer *a, struct kure_error *error);
+/* The scale that the policy of `a` finds in what `observed`, of the same layer, has seen. */
+KURE_CHECKED enum kure_status kure_activation_calibrate(struct kure_activation_quantizer *a, const struct kure_activation_quantizer *observed,
+                                                        struct kure_error *error);
+
 /* x to its quantized values; x and y may be the same */
 void kure_activation_quantize(const struct kure_activation_quantizer *a, const layer *l, const float *x, float *y,
                               const struct kure_noise *noise);

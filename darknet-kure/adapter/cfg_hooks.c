@@ -125,15 +125,6 @@ void kure_cfg_read(list *sections, const char *file)
     take_sections(sections);
 }
 
-/* An activation that Darknet lacks: the adapter applies it. */
-static int has_own_activation(const struct kure_network *k)
-{
-    for (int i = 0; i < k->options.layers; ++i) {
-        if (k->options.layer[i].is_relu6 || k->options.layer[i].slope_line) return 1;
-    }
-    return 0;
-}
-
 void kure_attach(network *net)
 {
     struct kure_error error;
@@ -149,7 +140,7 @@ void kure_attach(network *net)
     kure_views_free(views);
     net->kure = k;
     if (k->plan.regularized) kure_regularize_attach(k);
-    if (k->plan.quantizers || has_own_activation(k)) kure_simulation_attach(k);
+    kure_simulation_attach(k);
 }
 
 void kure_release(network *net)

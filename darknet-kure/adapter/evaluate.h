@@ -13,25 +13,40 @@
  * if it ends the process. The network is freed with free_network. */
 network *kure_network_load(const char *cfg, const char *weights);
 
-/* Where a point of an evaluation stands. weights.bits: of the layers between the
- * first and the last; 0: all float. */
+/* One quantizer of weights and one of activations, for all layers of a network but the
+ * first and the last; keys of a layer of the cfg stand. */
 struct kure_point {
-    struct kure_quantizer weights;
+    struct kure_quantizer weights, activations; /* bits = 0: all float, the first and the last layers too */
     int first_bits, last_bits;
     int fold;
 };
 
-/* The float weights of a network, kept while points replace them. */
-struct kure_float_weights;
-struct kure_float_weights *kure_float_weights_keep(network *net);
-void kure_float_weights_restore(struct kure_float_weights *kept);
-void kure_float_weights_free(struct kure_float_weights *kept);
+/* Post-training quantization: the float weights and batch-norm statistics are kept while points replace them. */
+struct kure_ptq;
+struct kure_ptq *kure_ptq_begin(network *net);
+void kure_ptq_free(struct kure_ptq *ptq); /* the network stays as the last point left it */
 
-/* Quantizes all convolutional and connected weights in place, from the kept ones.
+/* What the activations of the float network are, wherever a quantizer can sit. */
+struct kure_calibration;
+
+/* Puts a point in force: the weights are quantized in place, from the kept ones, and
+ * the activations as the network predicts, with the ranges of `calibration` (NULL: the
+ * point's activations are float).
  * Stochastic rounding draws from stream i in layer i, seed 0.
  * Returns the SQNR in dB, the mean over the layers that carry weight_bits (over
  * all quantized layers where there is none such); NaN where nothing is quantized. */
-double kure_quantize_network(struct kure_float_weights *kept, const struct kure_point *point);
+double kure_ptq_set(struct kure_ptq *ptq, const struct kure_point *point, const struct kure_calibration *calibration);
+
+struct kure_images;
+
+/* Batch-norm statistics under the point in force, from all of `images`, a batch at a
+ * time: mean and variance of the batches' values together. With folding the weights are
+ * then quantized again, on the grid of these statistics; returns the SQNR as above. */
+double kure_ptq_reestimate(struct kure_ptq *ptq, struct kure_images *images, void (*done)(void *, int), void *context);
+
+/* Runs the float network over `images`, which may be more than fit in memory. */
+struct kure_calibration *kure_calibrate(struct kure_ptq *ptq, struct kure_images *images, void (*done)(void *, int), void *context);
+void kure_calibration_free(struct kure_calibration *calibration);
 
 /* Names on stderr, in one line, the layers whose weights no quantizer takes: deconvolutional,
  * local, recurrent. */
@@ -40,18 +55,30 @@ void kure_report_float_layers(const network *net);
 /* Simulation of the cfg's own [quantization], on when the network is loaded. */
 void kure_simulation_switch(struct kure_network *k, int on);
 
-/* The validation list of a .data file, checked: every image readable, every path
- * matches a label, classes fit the network. images > 0 takes the first so many. */
+/* Images of a .data file, checked: every one readable, for `valid` every path matching a
+ * label, classes that fit the network. */
 struct kure_images {
     char **paths;
-    int *classes; /* [count] true class */
+    int *classes; /* [count] true class; NULL: unlabelled */
     int count;
     int class_count;
     float *pixels; /* [count][net->inputs], where that fits in memory, else NULL */
     int decoded;   /* pixels are filled */
 };
+/* The validation list; images > 0 takes the first so many. */
 struct kure_images *kure_images_load(const network *net, const char *data, int images);
+/* `count` of the training list, drawn by seed without repetition; 0: 256, or all where there are fewer.
+ * option [in]: who asks, for messages. */
+struct kure_images *kure_images_sample(const network *net, const char *data, int count, uint64_t seed, const char *option);
 void kure_images_free(struct kure_images *images);
+
+/* Calls visit for every batch in order, with net->batch set to its number of images; the
+ * centre square of an image, resized to the network's input. */
+typedef void kure_batch_function(void *context, network *net, float *pixels, int first, int count);
+void kure_images_each(network *net, struct kure_images *images, kure_batch_function *visit, void *context);
+
+/* The same for what a prediction leaves behind; done(context, images) after each batch. */
+void kure_images_predict(network *net, struct kure_images *images, void (*done)(void *, int), void *context);
 
 struct kure_accuracy {
     double top1, top5; /* percent */

@@ -128,7 +128,7 @@ static void begin_minibatch(struct kure_network *k, const network *net)
 
 static int is_on(const struct kure_network *k)
 {
-    return !k->simulation->off && k->simulation->update >= k->plan.quantization.start;
+    return !k->simulation->off && !k->simulation->observing && k->simulation->update >= k->plan.quantization.start;
 }
 
 /* x -> y by one quantizer of layer l; in training the values are observed first. */
@@ -137,9 +137,9 @@ static void pass_quantizer(struct kure_network *k, struct kure_activation_quanti
 {
     struct kure_error error;
     size_t n = (size_t)l->outputs * (size_t)l->batch;
-    if (train && !(kure_activation_ready(a) && a->method != KURE_METHOD_STE)) {
+    if ((train || k->simulation->observing) && !(kure_activation_ready(a) && a->method != KURE_METHOD_STE)) {
         if (kure_activation_observe(a, l, x, &error) != KURE_OK) kure_simulation_stop(k, number, &error);
-        if (!kure_activation_ready(a) && kure_activation_refresh(a, &k->simulation->rate, &error) != KURE_OK) kure_simulation_stop(k, number, &error);
+        if (train && !kure_activation_ready(a) && kure_activation_refresh(a, &k->simulation->rate, &error) != KURE_OK) kure_simulation_stop(k, number, &error);
     }
     if (!kure_activation_ready(a) && is_on(k)) {
         snprintf(error.text, sizeof error.text, "no range of its activations is known: they come with training, in the file .kure beside the weights");

@@ -29,7 +29,7 @@ static void attach_layer(struct kure_network *k, int i)
     s->slope = options->slope_line ? (float)options->slope : .1f;
     if (i > 0 && !row->weight.bits && !row->after.bits && !s->own_activation) return;
     if (row->weight.bits) status = kure_weights_init(&s->weights, &row->weight, row->rows, row->row_length,
-                                                     k->plan.quantization.batchnorm && row->batch_normalize && row->weight_method != KURE_METHOD_DOREFA, &error);
+                                                     k->plan.quantization.batchnorm != KURE_BATCHNORM_TRAIN && row->batch_normalize && row->weight_method != KURE_METHOD_DOREFA, &error);
     if (status == KURE_OK) status = kure_activation_init(&s->before, &row->before, row->activation_method, row->head_rows, row->head_boxes, &error);
     if (status == KURE_OK) status = kure_activation_init(&s->after, &row->after, row->activation_method, row->head_rows, row->head_boxes, &error);
     if (status != KURE_OK) kure_stop(&error);
@@ -42,8 +42,19 @@ static void attach_layer(struct kure_network *k, int i)
     if (l->backward) l->backward = kure_simulate_backward;
 }
 
+/* Quantizers, or an activation that Darknet lacks. */
+static int is_needed(const struct kure_network *k)
+{
+    for (int i = 0; i < k->plan.count; ++i) {
+        const struct kure_plan_row *row = &k->plan.rows[i];
+        if (row->weight.bits || row->after.bits || k->options.layer[i].is_relu6 || k->options.layer[i].slope_line) return 1;
+    }
+    return k->plan.input_bits != 0;
+}
+
 void kure_simulation_attach(struct kure_network *k)
 {
+    if (!is_needed(k)) return;
     if (gpu_index >= 0) {
         struct kure_error error;
         snprintf(error.text, sizeof error.text, "%s: [quantization], relu6 and slope= do not run on the GPU in this version: add -nogpu",
@@ -70,6 +81,10 @@ void kure_simulation_release(struct kure_network *k)
     struct kure_simulation *s = k->simulation;
     if (!s) return;
     for (int i = 0; i < k->plan.count; ++i) {
+        if (s->layers[i].forward) {
+            k->net->layers[i].forward = s->layers[i].forward;
+            k->net->layers[i].backward = s->layers[i].backward;
+        }
         kure_weights_free(&s->layers[i].weights);
         kure_activation_free(&s->layers[i].before);
         kure_activation_free(&s->layers[i].after);

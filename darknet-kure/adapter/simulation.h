@@ -32,6 +32,7 @@ struct kure_simulation {
     long long update;               /* whose weights and scales are in force */
     int stale;                      /* weights have changed otherwise */
     int off;                        /* switched off: float */
+    int observing;                  /* a calibration: ranges are observed, nothing is quantized */
 };
 
 /* Ends the process: a fault at layer i in this update. */

@@ -4,15 +4,14 @@
 #ifndef KURE_STATE_H
 #define KURE_STATE_H
 
-#include <stdint.h>
-#include <string.h>
-
 #include "host_darknet.h"
 #include "kure.h"
+#include "kure_math.h" /* kure_is_finite goes by bits: Darknet's link switches the float environment */
 #include "plan.h"
 
 struct kure_log;
 struct kure_simulation;
+struct kure_reestimation;
 
 typedef void kure_tensor_function(void *context, const char *name, float *data, size_t count);
 
@@ -39,6 +38,7 @@ struct kure_network {
     size_t bytes_left;
 
     struct kure_simulation *simulation; /* NULL: no [quantization] */
+    struct kure_reestimation *reestimation; /* batchnorm.c; NULL: none under way */
 
     int trained;                  /* momentum buffers hold a training's state */
     struct kure_log *log;         /* NULL until the first row */
@@ -46,14 +46,6 @@ struct kure_network {
 
 /* Prints the sentence and ends the process with status 1. */
 void kure_stop(const struct kure_error *error) __attribute__((noreturn));
-
-/* By bits: Darknet's link switches the float environment, ours must not matter. */
-static inline int kure_is_finite(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return (bits & 0x7f800000u) != 0x7f800000u;
-}
 
 /* Updates done, as Darknet counts them; survives saving and loading. */
 long long kure_updates_done(const network *net);
@@ -68,7 +60,7 @@ struct kure_tensor kure_tensor_of(const layer *l, float *scratch);
 /* regularize.c: wraps one update function; called at attach. */
 void kure_regularize_attach(struct kure_network *k);
 
-/* simulation.c: wraps the layers that the plan quantizes; called at attach. */
+/* simulation.c: wraps the layers that the plan quantizes, if there are any; called at attach. */
 void kure_simulation_attach(struct kure_network *k);
 void kure_simulation_release(struct kure_network *k);
 void kure_simulation_touch(struct kure_network *k);   /* weights have changed other than by training */

@@ -10,7 +10,7 @@
 #include "error.h"
 
 enum kind { BITS, RATIO, VALUE, CHOICE };
-#define NO_FIELD ((size_t)-1) /* a key with one value in this version */
+#define NO_FIELD ((size_t)-1) /* a key with one value */
 #define WEIGHTS(field) offsetof(struct kure_point, weights.field)
 
 static const char rounding_names[] =
@@ -24,41 +24,52 @@ static const char policy_names[] =
 #undef KURE_POLICY
     ;
 
-/* One row per key; `later` names values that are refused for now, with what is there. */
+#define ACTIVATIONS(field) offsetof(struct kure_point, activations.field)
+
+/* One row per key. Activations are float unless their bits are given. */
 static const struct point_key {
     const char *name;
     enum kind kind;
-    const char *default_value, *choices, *later;
+    const char *default_value, *choices;
     size_t offset; /* in struct kure_point; choices are ints there */
 } keys[] = {
-    {"batchnorm", CHOICE, "fold", "train fold", "freeze", offsetof(struct kure_point, fold)},
-    {"weight_granularity", CHOICE, "channel", "tensor channel", "", WEIGHTS(granularity)},
-    {"weight_grid", CHOICE, "narrow", "narrow full midrise", "", WEIGHTS(grid)},
-    {"weight_symmetric", CHOICE, "1", "0 1", "", WEIGHTS(symmetric)},
-    {"weight_truncation", CHOICE, "minmax", policy_names + 1, "", WEIGHTS(truncation)},
-    {"weight_truncation_value", VALUE, "0", NULL, "", WEIGHTS(truncation_value)},
-    {"weight_rounding", CHOICE, "half_even", rounding_names + 1, "", WEIGHTS(rounding)},
-    {"weight_step", CHOICE, "free", "free power_of_two", "", WEIGHTS(step)},
-    {"activation_bits", CHOICE, "0", "0", "2 3 4 5 6 7 8", NO_FIELD},
-    {"first_bits", BITS, "8", NULL, "", offsetof(struct kure_point, first_bits)},
-    {"last_bits", BITS, "8", NULL, "", offsetof(struct kure_point, last_bits)},
-    {"weight_bits", BITS, "8", NULL, "", WEIGHTS(bits)},
-    {"weight_step_ratio", RATIO, "1", NULL, "", WEIGHTS(step_ratio)},
+    {"batchnorm", CHOICE, "fold", "train fold", offsetof(struct kure_point, fold)},
+    {"weight_granularity", CHOICE, "channel", "tensor channel", WEIGHTS(granularity)},
+    {"weight_grid", CHOICE, "narrow", "narrow full midrise", WEIGHTS(grid)},
+    {"weight_symmetric", CHOICE, "1", "0 1", WEIGHTS(symmetric)},
+    {"weight_truncation", CHOICE, "minmax", policy_names + 1, WEIGHTS(truncation)},
+    {"weight_truncation_value", VALUE, "0", NULL, WEIGHTS(truncation_value)},
+    {"weight_rounding", CHOICE, "half_even", rounding_names + 1, WEIGHTS(rounding)},
+    {"weight_step", CHOICE, "free", "free power_of_two", WEIGHTS(step)},
+    {"activation_granularity", CHOICE, "tensor", "tensor", NO_FIELD},
+    {"activation_grid", CHOICE, "full", "narrow full midrise", ACTIVATIONS(grid)},
+    {"activation_symmetric", CHOICE, "0", "0 1", ACTIVATIONS(symmetric)},
+    {"activation_truncation", CHOICE, "ema", policy_names + 1, ACTIVATIONS(truncation)},
+    {"activation_truncation_value", VALUE, "0", NULL, ACTIVATIONS(truncation_value)},
+    {"activation_rounding", CHOICE, "half_even", rounding_names + 1, ACTIVATIONS(rounding)},
+    {"activation_step", CHOICE, "free", "free power_of_two", ACTIVATIONS(step)},
+    {"first_bits", BITS, "8", NULL, offsetof(struct kure_point, first_bits)},
+    {"last_bits", BITS, "8", NULL, offsetof(struct kure_point, last_bits)},
+    {"weight_bits", BITS, "8", NULL, WEIGHTS(bits)},
+    {"activation_bits", BITS, "0", NULL, ACTIVATIONS(bits)},
+    {"weight_step_ratio", RATIO, "1", NULL, WEIGHTS(step_ratio)},
+    {"activation_step_ratio", RATIO, "1", NULL, ACTIVATIONS(step_ratio)},
 };
 enum { KEY_COUNT = sizeof keys / sizeof keys[0] };
 _Static_assert((int)KEY_COUNT <= (int)KURE_POINT_KEYS, "room in struct kure_points");
 _Static_assert(sizeof(enum kure_grid) == sizeof(int), "choices are stored as int");
 
-/* Other names of the design's keys, of which none acts in this version. */
-static const char *const later_keys[] = {
-    "activation_rounding", "activation_truncation", "activation_truncation_value",
-    "activation_step", "activation_step_ratio", "activation_granularity", "activation_grid", "activation_symmetric", "method",
-    "profile", "every", "sample", "freeze_at", "start",
-};
+/* Keys of a cfg that say how a network is trained. */
+static const char *const training_keys[] = {"method", "every", "sample", "freeze_at", "start", "learned_rate", "learned_decay"};
+
+/* Weights and activations alike. */
+static const char *const bare_keys[] = {"bits", "step_ratio", "rounding", "truncation", "truncation_value", "step", "grid", "symmetric"};
+enum { BARE_COUNT = sizeof bare_keys / sizeof bare_keys[0] };
+_Static_assert((int)KEY_COUNT + (int)BARE_COUNT <= (int)KURE_POINT_NAMES, "room for options");
 
 const char *kure_point_key(int i)
 {
-    return i < KEY_COUNT ? keys[i].name : NULL;
+    return i < KEY_COUNT ? keys[i].name : i < KEY_COUNT + BARE_COUNT ? bare_keys[i - KEY_COUNT] : NULL;
 }
 
 /* Index of a word in a blank-separated list, -1: not there. */
@@ -105,9 +116,6 @@ static enum kure_status parse_one(const struct point_key *k, const char *value, 
 {
     if (k->kind != CHOICE) return parse_number(k, value, length, point, error);
     int index = word_index(k->choices, value, length);
-    if (index < 0 && word_index(k->later, value, length) >= 0) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: not in this version, which has: %s", k->name, (int)length, value, k->choices);
-    }
     if (index < 0) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be one of: %s", k->name, (int)length, value, k->choices);
     if (point && k->offset != NO_FIELD) *(int *)(void *)((char *)point + k->offset) = index;
     return KURE_OK;
@@ -138,8 +146,10 @@ static int find_key(const char *name)
 
 static enum kure_status fail_unknown(const char *name, struct kure_error *error)
 {
-    for (size_t i = 0; i < sizeof later_keys / sizeof *later_keys; ++i) {
-        if (strcmp(name, later_keys[i]) == 0) return kure_fail(error, KURE_ERROR_INPUT, "quantizer key '%s': not in this version", name);
+    for (size_t i = 0; i < sizeof training_keys / sizeof *training_keys; ++i) {
+        if (strcmp(name, training_keys[i]) == 0) {
+            return kure_fail(error, KURE_ERROR_INPUT, "quantizer key '%s': acts in training only, from [quantization] of the cfg", name);
+        }
     }
     int best = 0;
     for (int i = 1; i < KEY_COUNT; ++i) {
@@ -148,16 +158,8 @@ static enum kure_status fail_unknown(const char *name, struct kure_error *error)
     return kure_fail(error, KURE_ERROR_INPUT, "unknown quantizer key '%s': did you mean '%s'?", name, keys[best].name);
 }
 
-enum kure_status kure_points_set(struct kure_points *points, const char *name, const char *list, struct kure_error *error)
+static enum kure_status set_one(struct kure_points *points, int key, const char *list, struct kure_error *error)
 {
-    char weight_name[64];
-    int key = find_key(name);
-    if (key < 0) { /* the bare name would set weights and activations; these are float here */
-        snprintf(weight_name, sizeof weight_name, "weight_%s", name);
-        if (find_key(weight_name) < 0) return fail_unknown(name, error);
-        return kure_fail(error, KURE_ERROR_INPUT, "%s=%s: sets activations too, which stay float in this version: say %s=%s", name, list,
-                         weight_name, list);
-    }
     if (points->values[key]) return kure_fail(error, KURE_ERROR_INPUT, "quantizer key '%s' is given twice", keys[key].name);
     for (int i = 0; i < list_length(list); ++i) {
         size_t length;
@@ -168,6 +170,23 @@ enum kure_status kure_points_set(struct kure_points *points, const char *name, c
     points->values[key] = strdup(list);
     points->given = 1;
     return points->values[key] ? KURE_OK : kure_fail_memory(error);
+}
+
+enum kure_status kure_points_set(struct kure_points *points, const char *name, const char *list, struct kure_error *error)
+{
+    char other[64];
+    int key = find_key(name);
+    if (key >= 0) return set_one(points, key, list, error);
+    snprintf(other, sizeof other, "weight_%s", name);
+    key = find_key(other);
+    if (key < 0) return fail_unknown(name, error);
+    enum kure_status status = set_one(points, key, list, error);
+    if (status != KURE_OK || strcmp(name, "granularity") == 0) return status; /* activations have one */
+    snprintf(other, sizeof other, "activation_%s", name);
+    key = find_key(other);
+    status = set_one(points, key, list, error);
+    points->paired[key] = 1;
+    return status;
 }
 
 enum kure_status kure_points_set_option(struct kure_points *points, const char *option, const char *list, struct kure_error *error)
@@ -209,57 +228,107 @@ static const char *list_of(const struct kure_points *points, int key)
 int kure_points_count(const struct kure_points *points)
 {
     long long count = 1;
-    for (int i = 0; i < KEY_COUNT && count <= KURE_MOST_POINTS; ++i) count *= list_length(list_of(points, i));
+    for (int i = 0; i < KEY_COUNT && count <= KURE_MOST_POINTS; ++i) {
+        if (!points->paired[i]) count *= list_length(list_of(points, i));
+    }
     return count <= KURE_MOST_POINTS ? (int)count : KURE_MOST_POINTS + 1;
+}
+
+/* The weights' key that a paired one of activations goes with. */
+static int partner_of(int key)
+{
+    char name[64];
+    snprintf(name, sizeof name, "weight_%s", keys[key].name + strlen("activation_"));
+    return find_key(name);
 }
 
 static struct kure_point point_at(const struct kure_points *points, int index)
 {
     struct kure_point point;
+    int chosen[KEY_COUNT] = {0};
     memset(&point, 0, sizeof point);
     for (int i = KEY_COUNT - 1; i >= 0; --i) {
-        const char *list = list_of(points, i);
-        int n = list_length(list);
-        size_t length;
-        const char *value = nth(list, index % n, &length);
+        int n = list_length(list_of(points, i));
+        if (points->paired[i]) continue;
+        chosen[i] = index % n;
         index /= n;
+    }
+    for (int i = 0; i < KEY_COUNT; ++i) {
+        size_t length;
+        const char *value = nth(list_of(points, i), chosen[points->paired[i] ? partner_of(i) : i], &length);
         if (parse_one(&keys[i], value, length, &point, NULL) != KURE_OK) continue; /* checked when it was set */
     }
     return point;
 }
 
-static int takes_value(const struct kure_point *point)
+static int takes_value(const struct kure_quantizer *q)
 {
-    return *kure_policy_text((int)point->weights.truncation).value != 0;
+    return *kure_policy_text((int)q->truncation).value != 0;
 }
 
 struct kure_point kure_points_get(const struct kure_points *points, int index)
 {
     struct kure_point point = point_at(points, index);
-    if (!takes_value(&point)) point.weights.truncation_value = 0;
+    if (!takes_value(&point.weights)) point.weights.truncation_value = 0;
+    if (!takes_value(&point.activations)) point.activations.truncation_value = 0;
     return point;
+}
+
+static enum kure_status check_widths(const struct kure_quantizer *q, int inner, int first, int last, const char *whose, struct kure_error *error)
+{
+    const int bits[] = {inner, first, last};
+    struct kure_error reason;
+    for (size_t b = 0; inner && b < sizeof bits / sizeof *bits; ++b) {
+        struct kure_quantizer wide = *q;
+        wide.bits = bits[b];
+        if (kure_quantizer_check(&wide, &reason) != KURE_OK) return kure_fail(error, KURE_ERROR_INPUT, "the %s quantizer: %s", whose, reason.text);
+    }
+    return KURE_OK;
+}
+
+/* A key of activations that no point reads. */
+static enum kure_status check_read(const struct kure_points *points, const char *prefix, int read, struct kure_error *error)
+{
+    char bits[64];
+    snprintf(bits, sizeof bits, "%sbits", prefix);
+    for (int i = 0; i < KEY_COUNT && !read; ++i) {
+        if (!points->values[i] || points->paired[i] || strncmp(keys[i].name, prefix, strlen(prefix)) != 0 || strcmp(keys[i].name, bits) == 0) continue;
+        return kure_fail(error, KURE_ERROR_INPUT, "%s=%s: has no meaning with %s=%s, which leaves them float", keys[i].name, points->values[i], bits,
+                         list_of(points, find_key(bits)));
+    }
+    return KURE_OK;
+}
+
+static enum kure_status check_value_read(const struct kure_points *points, const char *prefix, int takers, struct kure_error *error)
+{
+    char value[64], policy[64];
+    snprintf(value, sizeof value, "%struncation_value", prefix);
+    snprintf(policy, sizeof policy, "%struncation", prefix);
+    if (takers || !kure_points_has(points, value) || points->paired[find_key(value)]) return KURE_OK;
+    return kure_fail(error, KURE_ERROR_INPUT, "%s=%s: %s=%s takes none", value, list_of(points, find_key(value)), policy,
+                     list_of(points, find_key(policy)));
 }
 
 enum kure_status kure_points_check(const struct kure_points *points, struct kure_error *error)
 {
-    int count = kure_points_count(points), takers = 0;
-    for (int i = 0; i < count; ++i) {
-        struct kure_point point = kure_points_get(points, i);
-        const int bits[] = {point.weights.bits, point.first_bits, point.last_bits};
-        struct kure_error reason;
-        takers += takes_value(&point);
-        if (point.weights.truncation == KURE_TRUNCATION_EMA)
+    int count = kure_points_count(points), weight_takers = 0, activation_takers = 0, weights = 0, activations = 0;
+    enum kure_status status = KURE_OK;
+    for (int i = 0; status == KURE_OK && i < count; ++i) {
+        struct kure_point p = kure_points_get(points, i);
+        weights |= p.weights.bits;
+        activations |= p.activations.bits;
+        weight_takers += takes_value(&p.weights);
+        activation_takers += takes_value(&p.activations);
+        if (p.weights.bits && p.weights.truncation == KURE_TRUNCATION_EMA) {
             return kure_fail(error, KURE_ERROR_INPUT, "weight_truncation=ema: it averages over batches, which weights do not come in");
-        for (size_t b = 0; b < sizeof bits / sizeof *bits; ++b) {
-            struct kure_quantizer q = point.weights;
-            q.bits = bits[b];
-            if (kure_quantizer_check(&q, &reason) != KURE_OK) return kure_fail(error, KURE_ERROR_INPUT, "the weights' quantizer: %s", reason.text);
         }
+        status = check_widths(&p.weights, p.weights.bits, p.first_bits, p.last_bits, "weights'", error);
+        if (status == KURE_OK) status = check_widths(&p.activations, p.activations.bits, 0, p.last_bits, "activations'", error);
     }
-    if (kure_points_has(points, "weight_truncation_value") && !takers)
-        return kure_fail(error, KURE_ERROR_INPUT, "weight_truncation_value=%s: weight_truncation=%s takes none",
-                         list_of(points, find_key("weight_truncation_value")), list_of(points, find_key("weight_truncation")));
-    return KURE_OK;
+    if (status == KURE_OK) status = check_read(points, "weight_", weights, error);
+    if (status == KURE_OK) status = check_read(points, "activation_", activations, error);
+    if (status == KURE_OK) status = check_value_read(points, "weight_", weight_takers, error);
+    return status == KURE_OK ? check_value_read(points, "activation_", activation_takers, error) : status;
 }
 
 void kure_points_free(struct kure_points *points)

@@ -9,18 +9,20 @@
 
 #include "evaluate.h"
 
-enum { KURE_POINT_KEYS = 16, KURE_MOST_POINTS = 100000 };
+enum { KURE_POINT_KEYS = 24, KURE_POINT_NAMES = 32, KURE_MOST_POINTS = 100000 };
 
 struct kure_points {
     char *values[KURE_POINT_KEYS]; /* comma-separated, NULL: the default */
+    char paired[KURE_POINT_KEYS];  /* 1: of activations, set by the bare key: goes with the weights' value */
     int given;                     /* any key was */
 };
 
-/* The keys, for getopt_long: weight_bits is --weight-bits. NULL after the last. */
+/* The keys, bare ones too, for getopt_long: weight_bits is --weight-bits. NULL after the last. */
 const char *kure_point_key(int i);
 
-/* Records `list` for `key` (as written in a cfg); checks every value.
- * KURE_ERROR_INPUT: unknown key, a value out of range or not in this version. */
+/* Records `list` for `key` (as written in a cfg); checks every value. A bare key, bits,
+ * sets weights and activations alike: bits=8,4 are two points, not four.
+ * KURE_ERROR_INPUT: unknown key, a value out of range. */
 KURE_CHECKED enum kure_status kure_points_set(struct kure_points *points, const char *key, const char *list,
                                               struct kure_error *error);
 

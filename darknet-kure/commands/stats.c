@@ -89,7 +89,7 @@ int kure_command_stats(int argc, char **argv)
         {"weight-symmetric", required_argument, NULL, 1}, {"weight-truncation-value", required_argument, NULL, 1},
         {"weight-rounding", required_argument, NULL, 1}, {"weight-step", required_argument, NULL, 1}, {NULL, 0, NULL, 0}};
     const char *csv = NULL, *json = NULL;
-    struct kure_points points = {{NULL}, 0};
+    struct kure_points points = {.given = 0};
     struct kure_error error;
     int c, which = 0;
     while ((c = getopt_long(argc, argv, "h", options, &which)) != -1) {
@@ -105,6 +105,9 @@ int kure_command_stats(int argc, char **argv)
     int status = kure_check_arguments("stats", argc - optind, "CFG WEIGHTS", 2);
     if (status) return status;
     if (!kure_points_has(&points, "batchnorm") && kure_points_set(&points, "batchnorm", "train", &error) != KURE_OK) kure_stop(&error);
+    if (kure_points_has(&points, "activation_bits") && !kure_points_has(&points, "weight_bits")) {
+        return kure_usage_error("stats", "activation_bits: it looks at weights only");
+    }
     if (kure_points_has(&points, "weight_bits") || kure_points_count(&points) > 1) {
         return kure_usage_error("stats", "it takes one quantizer and shows 8, 6, 4, 3 and 2 bits");
     }

@@ -15,13 +15,34 @@
 
 static const double MOMENTUM = 0.1; /* PyTorch's MovingAverageMinMaxObserver */
 
+static int serves_all(const struct kure_observer *o)
+{
+    return o->policy == KURE_TRUNCATIONS;
+}
+
+static int needs(const struct kure_observer *o, enum kure_needs what)
+{
+    return serves_all(o) || kure_policy_needs(o->policy) == what;
+}
+
+static enum kure_status begin(struct kure_observer *o, enum kure_truncation policy, struct kure_error *error)
+{
+    *o = (struct kure_observer){.policy = policy};
+    if (!needs(o, KURE_NEEDS_VALUES)) return KURE_OK;
+    o->histogram = calloc(1, sizeof *o->histogram);
+    return o->histogram ? KURE_OK : kure_fail_memory(error);
+}
+
 enum kure_status kure_observer_init(struct kure_observer *o, const struct kure_quantizer *q, struct kure_error *error)
 {
     enum kure_status status = kure_quantizer_check(q, error);
     *o = (struct kure_observer){.policy = q->truncation};
-    if (status != KURE_OK || kure_policy_needs(q->truncation) != KURE_NEEDS_VALUES) return status;
-    o->histogram = calloc(1, sizeof *o->histogram);
-    return o->histogram ? KURE_OK : kure_fail_memory(error);
+    return status == KURE_OK ? begin(o, q->truncation, error) : status;
+}
+
+enum kure_status kure_observer_init_all(struct kure_observer *o, struct kure_error *error)
+{
+    return begin(o, KURE_TRUNCATIONS, error);
 }
 
 void kure_observer_free(struct kure_observer *o)
@@ -88,7 +109,7 @@ uint64_t kure_observer_add(struct kure_observer *o, const float *x, size_t n)
         for (size_t i = 0; i < n; i++) count += !kure_is_finite(x[i]);
         return count;
     }
-    if (kure_policy_needs(o->policy) == KURE_NEEDS_MOMENTS) add_moments(o, x, n);
+    if (needs(o, KURE_NEEDS_MOMENTS)) add_moments(o, x, n);
     if (o->histogram) kure_histogram_add(o->histogram, x, n, fmax(max, -min));
     o->min = o->batches && o->min < min ? o->min : min;
     o->max = o->batches && o->max > max ? o->max : max;
@@ -107,10 +128,10 @@ enum kure_status kure_observer_scale(const struct kure_observer *o, const struct
     *scale = (struct kure_scale){0, 0};
     if (status != KURE_OK) return status;
     if (q->bits == 0) return kure_fail(error, KURE_ERROR_INPUT, "bits is 0: a step size needs 2 to 16");
-    assert(q->truncation == o->policy);
+    assert(serves_all(o) || q->truncation == o->policy);
     struct kure_summary s = {.n = o->n, .min = o->min, .max = o->max, .ema_min = o->ema_min, .ema_max = o->ema_max,
                              .mean = o->mean, .m2 = o->m2, .deviation = o->deviation, .zeros = o->zeros};
-    if (o->policy == KURE_TRUNCATION_EMA && o->ema_batches) { /* the averages outlive a reset */
+    if (q->truncation == KURE_TRUNCATION_EMA && o->ema_batches) { /* the averages outlive a reset */
         s.n = 1;
         s.min = o->ema_min;
         s.max = o->ema_max;

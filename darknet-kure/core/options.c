@@ -181,6 +181,10 @@ static enum kure_status parse_quantizer_key(const struct kure_key *k, enum kure_
         return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] %s=1: must be from 2 to 16, or 0 for float", at->path,
                          at->entry->line, at->section, at->entry->key);
     }
+    if (status == KURE_OK && keys->grid == KURE_GRID_MIDRISE) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] %s=midrise: for evaluation only; training takes narrow or full", at->path,
+                         at->entry->line, at->section, at->entry->key);
+    }
     return status;
 }
 

@@ -39,6 +39,9 @@ struct kure_quantizer_keys {
     double truncation_value, step_ratio;
 };
 
+/* What a weights' grid is of. */
+enum kure_batchnorm { KURE_BATCHNORM_TRAIN, KURE_BATCHNORM_FOLD };
+
 struct kure_quantization_options {
     int line; /* of [quantization]; 0: the cfg has no such section */
     struct kure_quantizer_keys quantizer[3]; /* by enum kure_quantized: KEY, weight_KEY, activation_KEY */

@@ -40,7 +40,7 @@ static enum kure_status merge(const struct kure_options *o, const struct kure_pl
     const struct kure_quantization_options *q = &o->quantization;
     write_place(o, row, place, sizeof place);
     enum kure_status status = kure_quantizer_merge(which, own->quantizer, q->quantizer, place, out, error);
-    if (status != KURE_OK || has_own_bits(own, which)) return status;
+    if (status != KURE_OK || has_own_bits(own, which) || out->bits == 0) return status;
     if (row->reaches_head) out->bits = (int)q->last_bits;
     if (which == KURE_QUANTIZED_WEIGHTS && row->reads_input) out->bits = (int)q->first_bits;
     return status;
@@ -123,6 +123,14 @@ static enum kure_status place_one(const struct kure_options *o, const struct kur
     return status;
 }
 
+/* Bits of the network input: it goes with the section's activations. */
+static int input_bits_of(const struct kure_options *o)
+{
+    const struct kure_quantizer_keys *q = o->quantization.quantizer;
+    int64_t bits = q[KURE_QUANTIZED_ACTIVATIONS].bits >= 0 ? q[KURE_QUANTIZED_ACTIVATIONS].bits : q[KURE_QUANTIZED_BOTH].bits;
+    return o->quantization.line && bits != 0 ? (int)o->quantization.first_bits : 0;
+}
+
 enum kure_status kure_place_quantizers(const struct kure_options *o, const struct kure_layer_view *views, struct kure_plan *plan,
                                        struct kure_error *error)
 {
@@ -139,7 +147,7 @@ enum kure_status kure_place_quantizers(const struct kure_options *o, const struc
             free(rectified);
             return status;
         }
-        if (row->reads_input && row->weight.bits) plan->input_bits = (int)o->quantization.first_bits;
+        if (row->reads_input && !*row->quantize_reason) plan->input_bits = input_bits_of(o);
         plan->quantizers += row->weight.bits || row->after.bits;
     }
     free(rectified);

@@ -139,9 +139,6 @@ enum kure_status kure_quantizer_merge(enum kure_quantized which, const struct ku
     if (which == KURE_QUANTIZED_ACTIVATIONS && out->granularity == KURE_GRANULARITY_CHANNEL) {
         return kure_fail(error, KURE_ERROR_INPUT, "%s: activation_granularity=channel: activations have one step a tensor", at);
     }
-    if (out->grid == KURE_GRID_MIDRISE) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s: %sgrid=midrise: for evaluation only; training takes narrow or full", at, prefix);
-    }
     if (which == KURE_QUANTIZED_WEIGHTS && out->truncation == KURE_TRUNCATION_EMA) {
         return kure_fail(error, KURE_ERROR_INPUT, "%s: weight_truncation=ema: a moving average is for activations", at);
     }

@@ -221,16 +221,18 @@ struct kure_observer {
     float min, max;
     double ema_min, ema_max;      /* over all batches: ema += 0.1 * (new - ema), the first one sets */
     uint64_t ema_batches;
-    enum kure_truncation policy;
+    enum kure_truncation policy;      /* KURE_TRUNCATIONS: all of them */
     struct kure_histogram *histogram; /* where the policy needs the values, else NULL */
 };
 
 /* Allocates what the policy of q needs; add and scale do not allocate. */
 KURE_CHECKED enum kure_status kure_observer_init(struct kure_observer *o, const struct kure_quantizer *q,
                                                  struct kure_error *error);
+/* The same for every policy and any number of bits, from one pass over the values. */
+KURE_CHECKED enum kure_status kure_observer_init_all(struct kure_observer *o, struct kure_error *error);
 /* Returns how many of x[n] are not finite; a batch with any is left out whole. */
 uint64_t kure_observer_add(struct kure_observer *o, const float *x, size_t n);
-/* q->truncation must be that of init. Step 0 before the first batch. */
+/* q->truncation must be that of init, or after init_all any. Step 0 before the first batch. */
 KURE_CHECKED enum kure_status kure_observer_scale(const struct kure_observer *o, const struct kure_quantizer *q,
                                                   struct kure_scale *scale, struct kure_error *error);
 void kure_observer_reset(struct kure_observer *o); /* all but the moving averages */

@@ -1,0 +1,221 @@
+/*
+ * images.c: the images of a .data file: found, checked, decoded batch by batch.
+ *
+ * Prepared and matched to labels as by `darknet classifier valid`: the centre square
+ * resized to the network's input, the first label that occurs in the path.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "evaluate.h"
+
+enum {
+    KEEP_BYTES = 1 << 30, /* decoded images are kept up to this size */
+    DRAWN = 256,          /* of a sample, unless the user says another number */
+};
+
+static void stop_input(const char *format, const char *a, const char *b)
+{
+    struct kure_error error;
+    snprintf(error.text, sizeof error.text, format, a, b);
+    kure_stop(&error);
+}
+
+/* The value of a key of the .data file, which must name a readable file. */
+static char *data_file(list *options, const char *data, const char *key, const char *other)
+{
+    char *path = option_find_str(options, (char *)(uintptr_t)key, 0);
+    if (!path && other) path = option_find_str(options, (char *)(uintptr_t)other, 0);
+    if (!path) stop_input("%s: no '%s='", data, key);
+    if (access(path, R_OK) != 0) {
+        struct kure_error error;
+        snprintf(error.text, sizeof error.text, "%s: %s=%s: no such file, or it cannot be read", data, key, path);
+        kure_stop(&error);
+    }
+    return path;
+}
+
+static void check_classifier(const network *net, const char *data)
+{
+    for (int i = 0; i < net->n; ++i) {
+        LAYER_TYPE type = net->layers[i].type;
+        if (type == YOLO || type == REGION || type == DETECTION) {
+            stop_input("%s: the network is a detector ([%s]); this version evaluates classifiers", data,
+                       ((const struct kure_network *)net->kure)->plan.rows[i].type);
+        }
+    }
+    if (net->inputs != net->w * net->h * net->c || net->c != 3) {
+        stop_input("%s: evaluation needs a network with width, height and channels=3%s", data, "");
+    }
+}
+
+/* An empty or unknown path is an error before hours of evaluation, not after. */
+static void match_labels(struct kure_images *images, char **labels, const char *list_file)
+{
+    int line = 0, several = 0;
+    for (int i = 0; i < images->count; ++i) {
+        const char *path = images->paths[i];
+        struct kure_error error;
+        ++line;
+        int found = -1, matches = 0;
+        for (int j = images->class_count - 1; j >= 0; --j) {
+            if (!strstr(path, labels[j])) continue;
+            found = j;
+            ++matches;
+        }
+        if (found < 0) {
+            snprintf(error.text, sizeof error.text, "%s:%d: no label occurs in the path %s", list_file, line, path);
+            kure_stop(&error);
+        }
+        if (access(path, R_OK) != 0) {
+            snprintf(error.text, sizeof error.text, "%s:%d: image %s: no such file, or it cannot be read", list_file, line, path);
+            kure_stop(&error);
+        }
+        several += matches > 1;
+        images->classes[i] = found;
+    }
+    if (several) {
+        fprintf(stderr, "%s: %d paths match several labels; the first label counts, as in 'darknet classifier valid'\n", list_file,
+                several);
+    }
+}
+
+static int count_lines(const char *path)
+{
+    list *lines = get_paths((char *)(uintptr_t)path);
+    return lines->size;
+}
+
+/* All paths of a list file; labels are the caller's business. */
+static struct kure_images *read_list(char *list_file)
+{
+    struct kure_images *images = calloc(1, sizeof *images);
+    list *paths = get_paths(list_file);
+    if (!images || paths->size == 0) stop_input("%s: no image in it%s", list_file, "");
+    images->paths = (char **)list_to_array(paths);
+    images->count = paths->size;
+    return images;
+}
+
+static void check_count(const char *option, int wanted, const char *list_file, int count)
+{
+    struct kure_error error;
+    if (wanted <= count) return;
+    snprintf(error.text, sizeof error.text, "%s %d: %s has only %d", option, wanted, list_file, count);
+    kure_stop(&error);
+}
+
+struct kure_images *kure_images_load(const network *net, const char *data, int wanted)
+{
+    if (access(data, R_OK) != 0) stop_input("%s: no such file, or it cannot be read%s", data, "");
+    check_classifier(net, data);
+    list *options = read_data_cfg((char *)(uintptr_t)data);
+    char *valid = data_file(options, data, "valid", NULL);
+    char *label_file = data_file(options, data, "labels", NULL);
+    int classes = option_find_int_quiet(options, "classes", 0);
+    struct kure_error error;
+    if (classes < 1 || classes > net->outputs) {
+        snprintf(error.text, sizeof error.text, "%s: classes=%d: must be from 1 to the network's %d outputs", data, classes, net->outputs);
+        kure_stop(&error);
+    }
+    int label_count = count_lines(label_file);
+    if (label_count < classes) {
+        snprintf(error.text, sizeof error.text, "%s: %d labels, but %s says classes=%d", label_file, label_count, data, classes);
+        kure_stop(&error);
+    }
+    struct kure_images *images = read_list(valid);
+    check_count("--images", wanted, valid, images->count);
+    if (wanted > 0) images->count = wanted;
+    images->class_count = classes;
+    images->classes = calloc((size_t)images->count, sizeof(int));
+    if (!images->classes) stop_input("not enough memory%s%s", "", "");
+    match_labels(images, get_labels(label_file), valid);
+    return images;
+}
+
+struct kure_images *kure_images_sample(const network *net, const char *data, int count, uint64_t seed, const char *option)
+{
+    if (access(data, R_OK) != 0) stop_input("%s: no such file, or it cannot be read%s", data, "");
+    check_classifier(net, data);
+    char *train = data_file(read_data_cfg((char *)(uintptr_t)data), data, "train", NULL);
+    struct kure_images *images = read_list(train);
+    check_count(option, count, train, images->count);
+    if (count == 0) count = images->count < DRAWN ? images->count : DRAWN;
+    for (int i = 0; i < count; ++i) { /* the first steps of a Fisher-Yates shuffle */
+        uint32_t random = kure_philox(seed, 0, (uint64_t)i).word[0];
+        int other = i + (int)(((uint64_t)random * (uint64_t)(images->count - i)) >> 32);
+        char *path = images->paths[other];
+        images->paths[other] = images->paths[i];
+        images->paths[i] = path;
+        if (access(path, R_OK) != 0) stop_input("%s: image %s: no such file, or it cannot be read", train, path);
+    }
+    images->count = count;
+    return images;
+}
+
+void kure_images_free(struct kure_images *images)
+{
+    free(images->paths);
+    free(images->classes);
+    free(images->pixels);
+    free(images);
+}
+
+static void decode(const network *net, const char *path, float *out)
+{
+    image im = load_image_color((char *)(uintptr_t)path, 0, 0);
+    image crop = center_crop_image(im, net->w, net->h);
+    memcpy(out, crop.data, (size_t)net->inputs * sizeof(float));
+    free_image(im);
+    free_image(crop);
+}
+
+static void decode_batch(const network *net, char **paths, int n, float *out)
+{
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic)
+#endif
+    for (int i = 0; i < n; ++i) decode(net, paths[i], out + (size_t)i * (size_t)net->inputs);
+}
+
+
+void kure_images_each(network *net, struct kure_images *images, kure_batch_function *visit, void *context)
+{
+    int batch = net->batch;
+    size_t inputs = (size_t)net->inputs, bytes = (size_t)images->count * inputs * sizeof(float);
+    if (!images->pixels && bytes <= KEEP_BYTES) images->pixels = malloc(bytes);
+    float *room = images->pixels ? NULL : malloc((size_t)batch * inputs * sizeof(float));
+    if (!images->pixels && !room) kure_stop(&(struct kure_error){"not enough memory for a batch of images"});
+    for (int first = 0; first < images->count; first += batch) {
+        int n = images->count - first < batch ? images->count - first : batch;
+        float *pixels = images->pixels ? images->pixels + (size_t)first * inputs : room;
+        if (!images->decoded) decode_batch(net, images->paths + first, n, pixels);
+        if (n != net->batch) set_batch_network(net, n);
+        visit(context, net, pixels, first, n);
+    }
+    images->decoded = images->pixels != NULL;
+    free(room);
+    set_batch_network(net, batch);
+}
+
+struct prediction {
+    void (*done)(void *, int);
+    void *context;
+};
+
+static void predict(void *context, network *net, float *pixels, int first, int count)
+{
+    const struct prediction *p = context;
+    (void)first;
+    network_predict(net, pixels);
+    p->done(p->context, count);
+}
+
+void kure_images_predict(network *net, struct kure_images *images, void (*done)(void *, int), void *context)
+{
+    struct prediction prediction = {done, context};
+    kure_images_each(net, images, predict, &prediction);
+}

@@ -1,0 +1,194 @@
+/* ptq.c: post-training quantization: points put in force on a network; see evaluate.h. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ptq.h"
+#ifdef GPU
+#include "connected_layer.h"
+#include "convolutional_layer.h"
+#endif
+
+static size_t weight_count(const struct kure_plan_row *row)
+{
+    int quantized = row->weights == KURE_WEIGHTS_CONVOLUTIONAL || row->weights == KURE_WEIGHTS_CONNECTED;
+    return quantized ? row->rows * row->row_length : 0;
+}
+
+static void push_weights(const layer *l)
+{
+#ifdef GPU
+    if (gpu_index < 0) return;
+    if (l->type == CONVOLUTIONAL) push_convolutional_layer(*l);
+    if (l->type == CONNECTED) push_connected_layer(*l);
+#else
+    (void)l;
+#endif
+}
+
+static float *copy_of(const float *x, size_t n)
+{
+    float *copy = n ? malloc(n * sizeof *copy) : NULL;
+    if (n && !copy) kure_stop(&(struct kure_error){"not enough memory for a copy of the weights"});
+    if (n) memcpy(copy, x, n * sizeof *copy);
+    return copy;
+}
+
+struct kure_ptq *kure_ptq_begin(network *net)
+{
+    struct kure_ptq *p = calloc(1, sizeof *p);
+    size_t largest = 1;
+    if (p) p->layers = calloc((size_t)net->n, sizeof *p->layers);
+    if (!p || !p->layers) kure_stop(&(struct kure_error){"not enough memory for a copy of the weights"});
+    p->net = net;
+    p->k = net->kure;
+    p->own = p->k->plan;
+    for (int i = 0; i < net->n; ++i) {
+        const layer *l = &net->layers[i];
+        size_t n = weight_count(&p->own.rows[i]), channels = kure_batchnorm_channels(l);
+        if (n > largest) largest = n;
+        p->layers[i].weights = copy_of(l->weights, n);
+        p->layers[i].mean = copy_of(l->rolling_mean, channels);
+        p->layers[i].variance = copy_of(l->rolling_variance, channels);
+    }
+    p->scratch = malloc(largest * sizeof(float));
+    p->views = kure_views_of(net);
+    if (!p->scratch || !p->views) kure_stop(&(struct kure_error){"not enough memory for a copy of the weights"});
+    return p;
+}
+
+void kure_ptq_free(struct kure_ptq *p)
+{
+    for (int i = 0; i < p->net->n; ++i) {
+        free(p->layers[i].weights);
+        free(p->layers[i].mean);
+        free(p->layers[i].variance);
+    }
+    kure_simulation_release(p->k);
+    if (p->k->plan.rows != p->own.rows) kure_plan_free(&p->k->plan);
+    p->k->plan = p->own;
+    free(p->layers);
+    free(p->scratch);
+    kure_views_free(p->views);
+    free(p);
+}
+
+static void restore_weights(struct kure_ptq *p)
+{
+    for (int i = 0; i < p->net->n; ++i) {
+        if (p->layers[i].weights) memcpy(p->net->layers[i].weights, p->layers[i].weights, weight_count(&p->own.rows[i]) * sizeof(float));
+    }
+}
+
+static void restore_statistics(struct kure_ptq *p)
+{
+    for (int i = 0; i < p->net->n; ++i) {
+        layer *l = &p->net->layers[i];
+        size_t bytes = kure_batchnorm_channels(l) * sizeof(float);
+        if (!bytes) continue;
+        memcpy(l->rolling_mean, p->layers[i].mean, bytes);
+        memcpy(l->rolling_variance, p->layers[i].variance, bytes);
+    }
+}
+
+void kure_report_float_layers(const network *net)
+{
+    const char *gap = "not quantized: layers of these kinds stay float: ";
+    for (int i = 0; i < net->n; ++i) {
+        const struct kure_plan_row *row = &((const struct kure_network *)net->kure)->plan.rows[i];
+        if (row->weights != KURE_WEIGHTS_OTHER) continue;
+        fprintf(stderr, "%s%d [%s]", gap, i, row->type);
+        gap = ", ";
+    }
+    if (gap[0] == ',') fprintf(stderr, "\n");
+}
+
+/* ------------------------------------------------------------------------- */
+/* A point                                                                    */
+
+static struct kure_quantizer_keys keys_of(const struct kure_quantizer *q)
+{
+    return (struct kure_quantizer_keys){.line = 1, .bits = q->bits, .rounding = q->rounding, .truncation = q->truncation, .step = q->step,
+                                        .granularity = q->granularity, .grid = q->grid, .symmetric = q->symmetric,
+                                        .truncation_value = q->truncation_value, .step_ratio = q->step_ratio};
+}
+
+/* The plan as though the point stood in [quantization]. */
+struct kure_plan kure_ptq_plan(const struct kure_ptq *p, const struct kure_point *point)
+{
+    struct kure_options o = p->k->options;
+    struct kure_plan plan;
+    struct kure_error error;
+    o.kurtosis.line = 0;
+    o.quantization = (struct kure_quantization_options){
+        .line = point->weights.bits || point->activations.bits, .quantizer = {keys_of(&point->weights), keys_of(&point->weights), keys_of(&point->activations)},
+        .method = KURE_METHOD_STE, .first_bits = point->first_bits, .last_bits = point->last_bits, .batchnorm = point->fold, .every = 1};
+    if (kure_plan_build(&o, p->views, p->net->n, &plan, &error) != KURE_OK) kure_stop(&error);
+    if (!point->activations.bits) plan.input_bits = 0;
+    for (int i = 0; i < plan.count; ++i) {
+        if (!point->weights.bits) plan.rows[i].weight.bits = 0;
+        if (!point->activations.bits) plan.rows[i].before.bits = plan.rows[i].after.bits = 0;
+    }
+    return plan;
+}
+
+/* Quantizes the weights of the plan in place, from the kept ones. */
+static double quantize_weights(struct kure_ptq *p, const struct kure_plan *plan)
+{
+    double inner = 0, outer = 0; /* sums of dB */
+    int inner_count = 0, outer_count = 0;
+    restore_weights(p);
+    for (int i = 0; i < p->net->n; ++i) {
+        const struct kure_plan_row *row = &plan->rows[i];
+        layer *l = &p->net->layers[i];
+        struct kure_tensor t = kure_tensor_of(l, p->scratch);
+        struct kure_quantization result;
+        struct kure_error error;
+        const struct kure_noise noise = {0, (uint64_t)i, 0};
+        if (row->weight.bits) {
+            if (kure_quantize_tensor(&t, &row->weight, plan->quantization.batchnorm != KURE_BATCHNORM_TRAIN, &noise, &result, &error) != KURE_OK) kure_stop(&error);
+            double sqnr = 10 * log10(result.signal / result.noise);
+            int is_outer = row->reads_input || row->feeds_head;
+            *(is_outer ? &outer : &inner) += sqnr;
+            ++*(is_outer ? &outer_count : &inner_count);
+        }
+        if (p->layers[i].weights) push_weights(l);
+    }
+    return inner_count ? inner / inner_count : outer_count ? outer / outer_count : NAN;
+}
+
+void kure_ptq_use_plan(struct kure_ptq *p, struct kure_plan plan)
+{
+    struct kure_network *k = p->k;
+    kure_simulation_release(k);
+    if (k->plan.rows != p->own.rows) kure_plan_free(&k->plan);
+    k->plan = plan;
+    kure_simulation_attach(k);
+}
+
+double kure_ptq_set(struct kure_ptq *p, const struct kure_point *point, const struct kure_calibration *calibration)
+{
+    struct kure_plan plan = kure_ptq_plan(p, point);
+    restore_statistics(p);
+    p->sqnr = quantize_weights(p, &plan);
+    p->fold = point->fold;
+    for (int i = 0; i < plan.count; ++i) { /* these are quantized already */
+        p->layers[i].quantizer = plan.rows[i].weight;
+        plan.rows[i].weight.bits = 0;
+    }
+    kure_ptq_use_plan(p, plan);
+    if (calibration) kure_calibration_apply(calibration, p->k);
+    return p->sqnr;
+}
+
+double kure_ptq_reestimate(struct kure_ptq *p, struct kure_images *images, void (*done)(void *, int), void *context)
+{
+    kure_batchnorm_reestimate(p, images, done, context);
+    if (!p->fold) return p->sqnr;
+    struct kure_plan *plan = &p->k->plan;
+    for (int i = 0; i < plan->count; ++i) plan->rows[i].weight = p->layers[i].quantizer;
+    p->sqnr = quantize_weights(p, plan);
+    for (int i = 0; i < plan->count; ++i) plan->rows[i].weight.bits = 0;
+    return p->sqnr;
+}

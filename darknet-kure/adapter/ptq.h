@@ -1,0 +1,41 @@
+/*
+ * ptq.h: what a post-training quantization keeps; of ptq.c, calibration.c and batchnorm.c.
+ */
+#ifndef KURE_PTQ_H
+#define KURE_PTQ_H
+
+#include "evaluate.h"
+#include "simulation.h"
+
+struct kept_layer {
+    float *weights;                  /* NULL: none that are quantized */
+    float *mean, *variance;          /* rolling ones of batch norm, NULL: none */
+    struct kure_quantizer quantizer; /* of the weights, of the point in force */
+};
+
+struct kure_ptq {
+    network *net;
+    struct kure_network *k;
+    struct kure_plan own;            /* of the cfg */
+    struct kure_layer_view *views;
+    struct kept_layer *layers;       /* [net->n] */
+    float *scratch;                  /* the largest tensor, for folding */
+    int fold;                        /* of the point in force */
+    double sqnr;                     /* of its weights */
+};
+
+/* Replaces the plan, which is then owned, and attaches its simulation. */
+void kure_ptq_use_plan(struct kure_ptq *ptq, struct kure_plan plan);
+
+/* The cfg's layers as this point would have them quantized. */
+struct kure_plan kure_ptq_plan(const struct kure_ptq *ptq, const struct kure_point *point);
+
+/* batchnorm.c: channels of a layer's batch norm, 0: none. */
+size_t kure_batchnorm_channels(const layer *l);
+/* Rolling statistics from all of `images`, under the weights and activations in force. */
+void kure_batchnorm_reestimate(struct kure_ptq *ptq, struct kure_images *images, void (*done)(void *, int), void *context);
+
+/* calibration.c: the scales of the activations in force. */
+void kure_calibration_apply(const struct kure_calibration *calibration, struct kure_network *k);
+
+#endif
