@@ -66,8 +66,25 @@ static struct kure_noise noise_of(const struct kure_network *k, long long update
 
 enum { USE_WEIGHTS, USE_BEFORE, USE_AFTER, USE_INPUT };
 
+static int is_on(const struct kure_network *k)
+{
+    return !k->simulation->off && !k->simulation->observing && k->simulation->update >= k->plan.quantization.start;
+}
+
+/* Is the batch norm of these weights part of them by now? */
+static int is_frozen(const struct kure_network *k, const struct simulated_layer *s)
+{
+    const struct kure_quantization_options *o = &k->plan.quantization;
+    return s->weights.fold && o->batchnorm == KURE_BATCHNORM_FREEZE && k->simulation->update >= o->freeze_at;
+}
+
 /* ------------------------------------------------------------------------- */
 /* Once an update                                                             */
+
+static struct kure_frozen_batchnorm frozen_of(const layer *l)
+{
+    return (struct kure_frozen_batchnorm){.beta = l->biases, .mean = l->rolling_mean, .beta_updates = l->bias_updates};
+}
 
 static void refresh_weights(struct kure_network *k, int i)
 {
@@ -77,9 +94,12 @@ static void refresh_weights(struct kure_network *k, int i)
     struct kure_tensor t = kure_tensor_of(&k->net->layers[i], k->simulation->gradient);
     long long update = k->simulation->update;
     s->weights.noise = noise_of(k, update, i, USE_WEIGHTS);
+    s->weights.frozen = is_frozen(k, s);
     if (kure_weights_refresh(&s->weights, &t, update, (int)k->plan.quantization.every, &k->simulation->rate, &error) != KURE_OK) {
         kure_simulation_stop(k, i, &error);
     }
+    struct kure_frozen_batchnorm frozen = frozen_of(&k->net->layers[i]);
+    if (s->weights.frozen) kure_weights_fold_biases(&s->weights, &t, &frozen);
 }
 
 void kure_simulate_refresh_activations(struct kure_network *k, int i)
@@ -126,11 +146,6 @@ static void begin_minibatch(struct kure_network *k, const network *net)
 /* ------------------------------------------------------------------------- */
 /* A minibatch                                                                */
 
-static int is_on(const struct kure_network *k)
-{
-    return !k->simulation->off && !k->simulation->observing && k->simulation->update >= k->plan.quantization.start;
-}
-
 /* x -> y by one quantizer of layer l; in training the values are observed first. */
 static void pass_quantizer(struct kure_network *k, struct kure_activation_quantizer *a, const layer *l, int number, int use,
                            int train, const float *x, float *y)
@@ -162,6 +177,16 @@ static void quantize_input(struct kure_network *k, network *net)
     net->input = s->input;
 }
 
+/* Points the wrapper's copy of a layer at the quantized weights. */
+static void use_weights(struct simulated_layer *s, layer *own)
+{
+    own->weights = s->weights.values;
+    if (!s->weights.frozen) return;
+    own->batch_normalize = 0;
+    own->biases = s->weights.biases;
+    own->bias_updates = s->weights.bias_gradient;
+}
+
 void kure_simulate_forward(layer l, network net)
 {
     struct kure_network *k = l.kure;
@@ -170,7 +195,7 @@ void kure_simulate_forward(layer l, network net)
     if (i == 0) begin_minibatch(k, &net);
     if (i == 0) quantize_input(k, &net);
     layer own = l;
-    if (s->weights.q.bits && is_on(k)) own.weights = s->weights.values;
+    if (s->weights.q.bits && is_on(k)) use_weights(s, &own);
     if (!has_outputs(s)) {
         s->forward(own, net);
         return;
@@ -229,15 +254,16 @@ void kure_simulate_backward(layer l, network net)
         s->backward(own, net);
         return;
     }
-    own.weights = s->weights.values;
-    if (!kure_weights_clip(&s->weights)) {
+    use_weights(s, &own);
+    if (!s->weights.frozen && !kure_weights_clip(&s->weights)) {
         s->backward(own, net); /* straight through, nothing clipped: the gradient is the master weights' own */
         return;
     }
-    size_t n = s->weights.rows * s->weights.row_length;
+    struct kure_frozen_batchnorm frozen = frozen_of(&l);
     own.weight_updates = k->simulation->gradient;
-    memset(own.weight_updates, 0, n * sizeof(float));
+    memset(own.weight_updates, 0, s->weights.rows * s->weights.row_length * sizeof(float));
+    memset(s->weights.bias_gradient, 0, s->weights.rows * sizeof(float));
     s->backward(own, net);
     struct kure_tensor t = kure_tensor_of(&l, NULL);
-    kure_weights_add_gradient(&s->weights, &t, own.weight_updates, l.weight_updates);
+    kure_weights_add_gradient(&s->weights, &t, own.weight_updates, l.weight_updates, s->weights.frozen ? &frozen : NULL);
 }

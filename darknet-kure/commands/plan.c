@@ -90,7 +90,10 @@ static void print_quantization(const struct kure_plan *plan)
 {
     const struct kure_quantization_options *o = &plan->quantization;
     if (!o->line) return;
-    printf("[quantization] batchnorm=%s start=%lld every=%lld; ", o->batchnorm ? "fold" : "train", (long long)o->start, (long long)o->every);
+    static const char *const batchnorms[] = {"train", "fold", "freeze"};
+    printf("[quantization] batchnorm=%s ", batchnorms[o->batchnorm]);
+    if (o->batchnorm == KURE_BATCHNORM_FREEZE) printf("freeze_at=%lld ", (long long)o->freeze_at);
+    printf("start=%lld every=%lld; ", (long long)o->start, (long long)o->every);
     if (plan->input_bits) printf("network input: %d bits with step 1/%d\n", plan->input_bits, (1 << plan->input_bits) - 1);
     else printf("network input: float\n");
 }

@@ -13,7 +13,7 @@
 
 /* Keys that this version does not have: refused by name, so that nobody trains without
  * what the cfg asks for. */
-static const char *const reserved_keys[] = {"freeze_at", "sample", "profile"};
+static const char *const reserved_keys[] = {"sample", "profile"};
 
 static int is_among(const char *const *names, size_t count, const char *name)
 {
@@ -318,8 +318,16 @@ static enum kure_status check_together(const struct kure_cfg *cfg, const struct 
     }
     int batchnorm = line_of(cfg, "quantization", "batchnorm");
     if (batchnorm && q->batchnorm && q->method == KURE_METHOD_DOREFA) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] batchnorm=fold: method=dorefa scales the raw weights: say train, or leave it out",
-                         o->path, batchnorm);
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] batchnorm=%s: method=dorefa scales the raw weights: say train, or leave it out",
+                         o->path, batchnorm, q->batchnorm == KURE_BATCHNORM_FOLD ? "fold" : "freeze");
+    }
+    int freeze_at = line_of(cfg, "quantization", "freeze_at");
+    if (freeze_at && q->batchnorm != KURE_BATCHNORM_FREEZE) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] freeze_at is read with batchnorm=freeze only", o->path, freeze_at);
+    }
+    if (q->batchnorm == KURE_BATCHNORM_FREEZE && q->freeze_at < (q->start > 1 ? q->start : 1)) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] batchnorm=freeze needs freeze_at=UPDATE, at least %lld%s", o->path,
+                         freeze_at ? freeze_at : batchnorm, (long long)(q->start > 1 ? q->start : 1), q->start > 1 ? ", where simulation starts" : "");
     }
     for (int i = 0; i < o->layers; ++i) {
         const struct kure_layer_options *l = &o->layer[i];

@@ -40,13 +40,13 @@ struct kure_quantizer_keys {
 };
 
 /* What a weights' grid is of. */
-enum kure_batchnorm { KURE_BATCHNORM_TRAIN, KURE_BATCHNORM_FOLD };
+enum kure_batchnorm { KURE_BATCHNORM_TRAIN, KURE_BATCHNORM_FOLD, KURE_BATCHNORM_FREEZE };
 
 struct kure_quantization_options {
     int line; /* of [quantization]; 0: the cfg has no such section */
     struct kure_quantizer_keys quantizer[3]; /* by enum kure_quantized: KEY, weight_KEY, activation_KEY */
     double learned_rate, learned_decay;
-    int64_t method, first_bits, last_bits, batchnorm, start, every;
+    int64_t method, first_bits, last_bits, batchnorm, freeze_at, start, every;
 };
 
 struct kure_net_options {

@@ -21,7 +21,9 @@ enum kure_status kure_weights_init(struct kure_weight_quantizer *w, const struct
     w->place = calloc(rows, sizeof *w->place);
     w->state = calloc(rows, sizeof *w->state);
     w->descent = calloc(rows, sizeof *w->descent);
-    if (w->values && w->scales && w->factors && w->row && w->place && w->state && w->descent) return KURE_OK;
+    w->biases = calloc(rows, sizeof *w->biases);
+    w->bias_gradient = calloc(rows, sizeof *w->bias_gradient);
+    if (w->values && w->scales && w->factors && w->row && w->place && w->state && w->descent && w->biases && w->bias_gradient) return KURE_OK;
     kure_weights_free(w);
     return kure_fail_memory(error);
 }
@@ -35,6 +37,8 @@ void kure_weights_free(struct kure_weight_quantizer *w)
     free(w->place);
     free(w->state);
     free(w->descent);
+    free(w->biases);
+    free(w->bias_gradient);
     memset(w, 0, sizeof *w);
 }
 
@@ -129,16 +133,18 @@ enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const str
         enum kure_status status = by_row(w) ? find_scales(w, x, rows, k, error) : find_scales(w, x, 1, rows * k, error);
         if (status != KURE_OK) return status;
     }
-    memcpy(w->values, t->weights, w->rows * k * sizeof *w->values); /* for the rows that stay float */
     KURE_PARALLEL_FOR(w->rows * k)
     for (size_t c = 0; c < w->rows; ++c) {
         size_t at = w->place[c];
-        if (w->factors[c] == 0) continue;
+        if (w->factors[c] == 0) { /* stays float */
+            kure_cpu()->multiply(t->weights + c * k, w->values + c * k, k, w->frozen ? kure_fold_factor(t->gamma[c], t->variance[c]) : 1);
+            continue;
+        }
         struct kure_noise own = w->noise;
         own.first += at * k;
         float *out = w->values + c * k;
         kure_fake_quantize(x + at * k, out, k, w->scales[by_row(w) ? at : 0], &w->q, &own);
-        if (w->fold) kure_cpu()->divide(out, out, k, w->factors[c]);
+        if (w->fold && !w->frozen) kure_cpu()->divide(out, out, k, w->factors[c]);
     }
     return KURE_OK;
 }
@@ -158,7 +164,40 @@ int kure_weights_clip(const struct kure_weight_quantizer *w)
     return w->method != KURE_METHOD_STE || w->q.truncation != KURE_TRUNCATION_MINMAX || w->q.step_ratio < 1 || w->q.step != KURE_STEP_FREE;
 }
 
-void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kure_tensor *t, float *gradient, float *updates)
+void kure_weights_fold_biases(struct kure_weight_quantizer *w, const struct kure_tensor *t, const struct kure_frozen_batchnorm *frozen)
+{
+    for (size_t c = 0; c < w->rows; ++c) {
+        w->biases[c] = (float)(frozen->beta[c] - (double)frozen->mean[c] * kure_fold_factor(t->gamma[c], t->variance[c]));
+    }
+}
+
+/* g [in, out]: of values -> of the weights' row that the quantizer saw */
+static void pass_row(struct kure_weight_quantizer *w, const struct kure_tensor *t, size_t c, size_t features, float *g)
+{
+    size_t k = w->row_length, part = by_row(w) ? w->place[c] : 0;
+    if (w->factors[c] == 0) return;
+    kure_cpu()->multiply(t->weights + c * k, w->row, k, w->factors[c]);
+    struct kure_noise noise = w->noise;
+    noise.first += w->place[c] * k;
+    if (is_learned(w)) { /* values = Q(w s)/s, so that the step's gradient is that of Q over s */
+        w->descent[part] += kure_learned_step_gradient(w->row, g, k, features, w->scales[part], &w->q, &noise) / (w->frozen ? 1 : w->factors[c]);
+    }
+    kure_ste_backward(w->row, g, g, k, w->scales[part], &w->q, &noise);
+}
+
+/* d/d s of a row, s = gamma / sqrt(variance + eps), becomes that of gamma; beta's is the bias' own. */
+static void add_batchnorm_gradient(const struct kure_weight_quantizer *w, const struct kure_tensor *t, size_t c, const float *g,
+                                   const struct kure_frozen_batchnorm *frozen)
+{
+    double sum = 0;
+    for (size_t i = 0; i < w->row_length; ++i) sum += (double)g[i] * (double)t->weights[c * w->row_length + i];
+    sum -= (double)frozen->mean[c] * w->bias_gradient[c];
+    t->gamma_updates[c] += (float)(sum * kure_fold_factor(1, t->variance[c]));
+    frozen->beta_updates[c] += w->bias_gradient[c];
+}
+
+void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kure_tensor *t, float *gradient, float *updates,
+                               const struct kure_frozen_batchnorm *frozen)
 {
     size_t k = w->row_length, features = by_row(w) ? k : k * w->rows;
     if (w->method == KURE_METHOD_DOREFA) {
@@ -169,16 +208,9 @@ void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kur
     w->has_gradient = is_learned(w);
     for (size_t c = 0; c < w->rows; ++c) {
         float *g = gradient + c * k;
-        if (w->factors[c] != 0) {
-            kure_cpu()->multiply(t->weights + c * k, w->row, k, w->factors[c]);
-            struct kure_noise noise = w->noise;
-            noise.first += w->place[c] * k;
-            size_t part = by_row(w) ? w->place[c] : 0;
-            if (is_learned(w)) { /* values = Q(w s)/s, so that the step's gradient is that of Q over s */
-                w->descent[part] += kure_learned_step_gradient(w->row, g, k, features, w->scales[part], &w->q, &noise) / w->factors[c];
-            }
-            kure_ste_backward(w->row, g, g, k, w->scales[part], &w->q, &noise);
-        }
-        for (size_t i = 0; i < k; ++i) updates[c * k + i] += g[i];
+        float s = frozen ? kure_fold_factor(t->gamma[c], t->variance[c]) : 1;
+        pass_row(w, t, c, features, g);
+        if (frozen) add_batchnorm_gradient(w, t, c, g, frozen);
+        for (size_t i = 0; i < k; ++i) updates[c * k + i] += s * g[i];
     }
 }

@@ -5,6 +5,9 @@
  * the grid is that of the folded tensor. Rows with |s| < 2^-40 of the largest stay
  * float. The twin is made once an update; its gradient goes straight through to w where
  * the quantizer did not clip.
+ *
+ * Frozen batch norm is no layer any more but part of the weights: values = Q(w*s), with
+ * biases beta - mean*s, and gamma learns through s.
  */
 #ifndef KURE_WEIGHT_QUANTIZER_H
 #define KURE_WEIGHT_QUANTIZER_H
@@ -15,6 +18,7 @@ struct kure_weight_quantizer {
     struct kure_quantizer q; /* bits = 0: none, and nothing below holds */
     size_t rows, row_length;
     int fold;
+    int frozen;               /* with fold; set before a refresh */
     struct kure_noise noise;  /* of this update; set before a refresh */
     enum kure_method method;  /* ste, lsq or dorefa, which works on the raw tensor */
     int has_scales;
@@ -27,6 +31,14 @@ struct kure_weight_quantizer {
     /* [rows] or [1] what a file keeps of the scales; without LSQ: value is the step */
     struct kure_learned_parameter *state;
     float *row;               /* [row_length] room */
+    float *biases;            /* [rows] with frozen batch norm: beta - mean*s */
+    float *bias_gradient;     /* [rows] room for the negative gradient of these */
+};
+
+/* What of a layer's batch norm the weights do not have; [rows] each. */
+struct kure_frozen_batchnorm {
+    const float *beta, *mean;
+    float *beta_updates; /* [in, out] */
 };
 
 /* fold [in]: 1: with folding; every tensor passed later has batch norm */
@@ -54,7 +66,14 @@ void kure_weights_restore(struct kure_weight_quantizer *w);
 int kure_weights_clip(const struct kure_weight_quantizer *w);
 
 /* updates += gradient where the master weight was not clipped. gradient [in, out] is
- * masked on the way. Both [rows][row_length]. */
-void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kure_tensor *tensor, float *gradient, float *updates);
+ * masked on the way. Both [rows][row_length].
+ * frozen [in, out]: NULL, or with frozen batch norm what it leaves: gradient is that of
+ * Q(w*s), bias_gradient that of the biases; w, gamma and beta get theirs by the chain
+ * rule, mean and variance being constants. */
+void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kure_tensor *tensor, float *gradient, float *updates,
+                               const struct kure_frozen_batchnorm *frozen);
+
+/* w->biases from the statistics of a frozen batch norm. */
+void kure_weights_fold_biases(struct kure_weight_quantizer *w, const struct kure_tensor *tensor, const struct kure_frozen_batchnorm *frozen);
 
 #endif
