@@ -164,8 +164,8 @@ def test_before_it_freezes_it_folds(build, tmp_path):
 
 
 def test_prediction_is_that_of_stock_batch_norm(build, tmp_path):
-    """At 16 bits the frozen network predicts nearly what the float one does."""
-    cfg = freeze(bits=16, first_bits=0, last_bits=0)
+    """With 16-bit weights the frozen network predicts nearly what the float one does."""
+    cfg = freeze(bits=16, activation_bits=0, first_bits=16, last_bits=16)
     start(build, tmp_path, cfg)
     outputs = {}
     for name, text in (("frozen", cfg), ("float", networks.classifier(dict(batch=BATCH, learning_rate=RATE), None, LAYERS))):
@@ -177,7 +177,7 @@ def test_prediction_is_that_of_stock_batch_norm(build, tmp_path):
     for name, expected in outputs["float"].items():
         if not name.endswith(".output"):
             continue
-        np.testing.assert_allclose(outputs["frozen"][name], expected, rtol=2e-2, atol=2e-3, err_msg=name)
+        np.testing.assert_allclose(outputs["frozen"][name], expected, rtol=2e-3, atol=2e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("keys,words", (
