@@ -2,6 +2,9 @@
 #include "activations.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "error.h"
 
@@ -25,35 +28,82 @@ static void each_piece(const struct kure_activation_quantizer *a, const layer *l
     }
 }
 
-/* What finds the range of one update: ema's average is taken here, over updates. */
-static struct kure_quantizer quantizer_of_update(const struct kure_quantizer *q)
+/* Does the range that a policy finds depend on the number of levels? */
+static int depends_on_bits(const struct kure_activation_quantizer *a, enum kure_truncation policy)
+{
+    return a->method == KURE_METHOD_LSQ || policy == KURE_TRUNCATION_MSE || policy == KURE_TRUNCATION_KL || policy == KURE_TRUNCATION_LP ||
+           policy == KURE_TRUNCATION_GAUSS || policy == KURE_TRUNCATION_LAPLACE;
+}
+
+/* What finds the range of one update: ema's average is taken here, over updates. Where a
+ * range serves several widths, it is not to be rounded to the levels of one of them. */
+static struct kure_quantizer quantizer_of_update(const struct kure_activation_quantizer *a, const struct kure_quantizer *q)
 {
     struct kure_quantizer of_update = *q;
     of_update.step = KURE_STEP_FREE;
     of_update.step_ratio = 1;
+    if (a->draws_bits && !depends_on_bits(a, q->truncation)) of_update.bits = kure_policy_text((int)q->truncation).most_bits;
     if (q->truncation == KURE_TRUNCATION_EMA) of_update.truncation = KURE_TRUNCATION_MINMAX;
     return of_update;
 }
 
-enum kure_status kure_activation_init(struct kure_activation_quantizer *a, const struct kure_quantizer *q, enum kure_method method,
-                                      int head_rows, int head_boxes, struct kure_error *error)
+/* Do two quantizers share what is known of the values? */
+static int same_slot(const struct kure_activation_quantizer *a, const struct kure_quantizer *x, const struct kure_quantizer *y)
 {
-    *a = (struct kure_activation_quantizer){.q = *q, .head_rows = head_rows, .head_boxes = head_boxes, .method = method};
-    if (method == KURE_METHOD_PACT || method == KURE_METHOD_DOREFA) { /* codes 0 .. 2^b-1, as kure_pact_scale wants them */
+    return x->truncation == y->truncation && (x->bits == y->bits || !depends_on_bits(a, x->truncation));
+}
+
+static struct kure_activation_slot *find_slot(const struct kure_activation_quantizer *a, const struct kure_quantizer *q)
+{
+    for (int i = 0; i < a->slot_count; ++i) {
+        if (same_slot(a, &a->slots[i].q, q)) return &a->slots[i];
+    }
+    return NULL;
+}
+
+/* The plan's own first, then what else can be drawn. */
+static enum kure_status make_slots(struct kure_activation_quantizer *a, const struct kure_activation_plan *plan, struct kure_error *error)
+{
+    struct kure_quantizer q = a->q;
+    int i = 0;
+    do {
+        a->draws_bits |= q.bits != a->q.bits;
+        if (find_slot(a, &q)) continue;
+        struct kure_activation_slot *grown = realloc(a->slots, (size_t)(a->slot_count + 1) * sizeof *grown);
+        if (!grown) return kure_fail_memory(error);
+        a->slots = grown;
+        memset(&grown[a->slot_count], 0, sizeof *grown);
+        grown[a->slot_count++].q = q;
+    } while (plan->sampled && kure_sample_pair(plan->sample, plan->sampled, &a->q, i++, &q));
+    a->now = a->slots;
+    return KURE_OK;
+}
+
+enum kure_status kure_activation_init(struct kure_activation_quantizer *a, const struct kure_activation_plan *plan, struct kure_error *error)
+{
+    *a = (struct kure_activation_quantizer){.q = *plan->q, .head_rows = plan->head_rows, .head_boxes = plan->head_boxes, .method = plan->method};
+    if (!a->q.bits) return KURE_OK;
+    if (a->method == KURE_METHOD_PACT || a->method == KURE_METHOD_DOREFA) { /* codes 0 .. 2^b-1, as kure_pact_scale wants them */
         a->q.grid = KURE_GRID_FULL;
         a->q.symmetric = 0;
     }
-    struct kure_quantizer of_update = quantizer_of_update(&a->q);
-    for (int g = 0; q->bits && g < kure_activation_groups(a); ++g) {
-        enum kure_status status = kure_observer_init(&a->group[g].observer, &of_update, error);
-        if (status != KURE_OK) return status;
+    enum kure_status status = make_slots(a, plan, error);
+    for (int i = 0; status == KURE_OK && i < a->slot_count; ++i) {
+        a->slots[i].of_update = quantizer_of_update(a, &a->slots[i].q);
+        for (int g = 0; status == KURE_OK && g < kure_activation_groups(a); ++g) {
+            status = kure_observer_init(&a->slots[i].group[g].observer, &a->slots[i].of_update, error);
+        }
     }
-    return KURE_OK;
+    return status;
 }
 
 void kure_activation_free(struct kure_activation_quantizer *a)
 {
-    for (int g = 0; g < KURE_MOST_GROUPS; ++g) kure_observer_free(&a->group[g].observer);
+    for (int i = 0; i < a->slot_count; ++i) {
+        for (int g = 0; g < KURE_MOST_GROUPS; ++g) kure_observer_free(&a->slots[i].group[g].observer);
+    }
+    free(a->slots);
+    *a = (struct kure_activation_quantizer){.slots = NULL};
 }
 
 struct pass {
@@ -68,7 +118,7 @@ struct pass {
 static void observe_piece(void *context, int group, size_t offset, size_t count)
 {
     struct pass *p = context;
-    p->nonfinite += kure_observer_add(&p->a->group[group].observer, p->x + offset, count);
+    p->nonfinite += kure_observer_add(&p->a->now->group[group].observer, p->x + offset, count);
 }
 
 enum kure_status kure_activation_observe(struct kure_activation_quantizer *a, const layer *l, const float *x, struct kure_error *error)
@@ -93,7 +143,7 @@ static void range_of(const struct kure_scale *s, const struct kure_quantizer *q,
 
 static struct kure_learned_parameter *learned_of(struct kure_activation_quantizer *a, int group)
 {
-    return (struct kure_learned_parameter *)(void *)(a->state + 1 + 2 * KURE_MOST_GROUPS) + group;
+    return (struct kure_learned_parameter *)(void *)(a->now->state + 1 + 2 * KURE_MOST_GROUPS) + group;
 }
 
 /* pact learns the clip, its value; dorefa's is 1. */
@@ -111,7 +161,7 @@ static int is_learned(const struct kure_activation_quantizer *a)
 
 static void begin_learning(struct kure_activation_quantizer *a, int group)
 {
-    struct kure_scale scale = a->group[group].scale;
+    struct kure_scale scale = a->now->group[group].scale;
     struct kure_learned_parameter *p = learned_of(a, group);
     kure_learned_begin(p, scale, &a->q);
     if (a->method == KURE_METHOD_PACT) { /* the largest value that the policy keeps */
@@ -120,15 +170,15 @@ static void begin_learning(struct kure_activation_quantizer *a, int group)
         p->value = high > 0 ? (float)high : 1;
         p->least = p->value / 1024;
     }
-    a->group[group].scale = scale_of(a, group);
+    a->now->group[group].scale = scale_of(a, group);
 }
 
 static void descend(struct kure_activation_quantizer *a, const struct kure_learned_rate *rate)
 {
     for (int i = 0; i < kure_activation_groups(a); ++i) {
-        kure_learned_descend(learned_of(a, i), a->group[i].descent, rate, &a->q);
-        a->group[i].descent = 0;
-        a->group[i].scale = scale_of(a, i);
+        kure_learned_descend(learned_of(a, i), a->now->group[i].descent, rate, &a->q);
+        a->now->group[i].descent = 0;
+        a->now->group[i].scale = scale_of(a, i);
     }
     a->has_gradient = 0;
 }
@@ -153,43 +203,58 @@ enum kure_status kure_activation_rescale(struct kure_activation_quantizer *a, st
     covering.truncation = KURE_TRUNCATION_MINMAX;
     covering.truncation_value = 0;
     for (int i = 0; i < kure_activation_groups(a); ++i) {
-        struct kure_activation_group *g = &a->group[i];
+        struct kure_activation_group *g = &a->now->group[i];
         if (a->method == KURE_METHOD_DOREFA || (is_learned(a) && learned_of(a, i)->least > 0)) {
             g->scale = scale_of(a, i);
             continue;
         }
-        enum kure_status status = kure_scale_find(a->state + 1 + 2 * i, 2, &covering, &g->scale, error);
+        enum kure_status status = kure_scale_find(a->now->state + 1 + 2 * i, 2, &covering, &g->scale, error);
         if (status != KURE_OK) return status;
         if (is_learned(a)) begin_learning(a, i);
     }
     return KURE_OK;
 }
 
+enum kure_status kure_activation_select(struct kure_activation_quantizer *a, const struct kure_quantizer *q, struct kure_error *error)
+{
+    a->q = *q;
+    a->now = find_slot(a, q);
+    return kure_activation_ready(a) ? kure_activation_rescale(a, error) : KURE_OK;
+}
+
+void kure_activation_slot_name(const struct kure_activation_quantizer *a, int slot, char *out, size_t size)
+{
+    const struct kure_quantizer *q = &a->slots[slot].q;
+    const char *policy = kure_policy_text((int)q->truncation).name;
+    if (slot == 0) snprintf(out, size, "%s", "");
+    else if (depends_on_bits(a, q->truncation)) snprintf(out, size, ".%s.%d", policy, q->bits);
+    else snprintf(out, size, ".%s", policy);
+}
+
 enum kure_status kure_activation_refresh(struct kure_activation_quantizer *a, const struct kure_learned_rate *rate,
                                          struct kure_error *error)
 {
     if (a->has_gradient) descend(a, rate);
-    struct kure_quantizer of_update = quantizer_of_update(&a->q);
-    if (a->group[0].observer.n == 0) return KURE_OK;
+    if (a->now->group[0].observer.n == 0) return KURE_OK;
     for (int i = 0; i < kure_activation_groups(a); ++i) {
-        struct kure_activation_group *g = &a->group[i];
+        struct kure_activation_group *g = &a->now->group[i];
         struct kure_scale scale;
         double low, high;
-        enum kure_status status = kure_observer_scale(&g->observer, &of_update, &scale, error);
+        enum kure_status status = kure_observer_scale(&g->observer, &a->now->of_update, &scale, error);
         if (status != KURE_OK) return status;
-        range_of(&scale, &a->q, &low, &high);
-        combine(a, a->state + 1 + 2 * i, low, high);
+        range_of(&scale, &a->now->of_update, &low, &high);
+        combine(a, a->now->state + 1 + 2 * i, low, high);
         kure_observer_reset(&g->observer);
     }
-    a->state[0] += a->state[0] < 0x1p20f;
+    a->now->state[0] += a->now->state[0] < 0x1p20f;
     return kure_activation_rescale(a, error);
 }
 
 enum kure_status kure_activation_observe_all(struct kure_activation_quantizer *a, struct kure_error *error)
 {
     for (int i = 0; i < kure_activation_groups(a); ++i) {
-        kure_observer_free(&a->group[i].observer);
-        enum kure_status status = kure_observer_init_all(&a->group[i].observer, error);
+        kure_observer_free(&a->now->group[i].observer);
+        enum kure_status status = kure_observer_init_all(&a->now->group[i].observer, error);
         if (status != KURE_OK) return status;
     }
     return KURE_OK;
@@ -199,10 +264,10 @@ enum kure_status kure_activation_calibrate(struct kure_activation_quantizer *a, 
                                            struct kure_error *error)
 {
     for (int i = 0; i < kure_activation_groups(a); ++i) {
-        enum kure_status status = kure_observer_scale(&observed->group[i].observer, &a->q, &a->group[i].scale, error);
+        enum kure_status status = kure_observer_scale(&observed->now->group[i].observer, &a->q, &a->now->group[i].scale, error);
         if (status != KURE_OK) return status;
     }
-    a->state[0] = 1;
+    a->now->state[0] = 1;
     return KURE_OK;
 }
 
@@ -214,7 +279,7 @@ static void quantize_piece(void *context, int group, size_t offset, size_t count
     struct pass *p = context;
     struct kure_noise noise = p->noise;
     noise.first += offset;
-    kure_fake_quantize(p->x + offset, p->y + offset, count, p->a->group[group].scale, &p->a->q, &noise);
+    kure_fake_quantize(p->x + offset, p->y + offset, count, p->a->now->group[group].scale, &p->a->q, &noise);
 }
 
 void kure_activation_quantize(const struct kure_activation_quantizer *a, const layer *l, const float *x, float *y,
@@ -227,7 +292,7 @@ void kure_activation_quantize(const struct kure_activation_quantizer *a, const l
 static void mask_piece(void *context, int group, size_t offset, size_t count)
 {
     struct pass *p = context;
-    struct kure_activation_group *g = &p->a->group[group];
+    struct kure_activation_group *g = &p->a->now->group[group];
     struct kure_noise noise = p->noise;
     noise.first += offset;
     if (p->a->method == KURE_METHOD_PACT || p->a->method == KURE_METHOD_DOREFA) {

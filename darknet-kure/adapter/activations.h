@@ -12,6 +12,7 @@
 
 #include "host_darknet.h"
 #include "learned_parameter.h"
+#include "sample.h"
 
 enum {
     KURE_MOST_GROUPS = 2, /* boxes and scores of a head; else one */
@@ -24,14 +25,24 @@ struct kure_activation_group {
     double descent;                 /* negative gradient of the learned step in this update */
 };
 
-struct kure_activation_quantizer {
-    struct kure_quantizer q;       /* bits = 0: none */
-    int head_rows, head_boxes;     /* plan.h; 0: one group */
-    enum kure_method method;
-    int has_gradient;
+/* What is known of the values for one way to find a range. There are several where
+ * sample= draws policies, or widths that the range depends on. */
+struct kure_activation_slot {
+    struct kure_quantizer q;        /* for which it is: bits and truncation */
+    struct kure_quantizer of_update; /* that finds the range of an update */
     /* what a file keeps: updates combined so far (0: no scale yet), low and high of each group, learned parameters */
     float state[KURE_ACTIVATION_STATE];
     struct kure_activation_group group[KURE_MOST_GROUPS];
+};
+
+struct kure_activation_quantizer {
+    struct kure_quantizer q;       /* bits = 0: none; of this update */
+    int head_rows, head_boxes;     /* plan.h; 0: one group */
+    enum kure_method method;
+    int has_gradient;
+    struct kure_activation_slot *slots, *now; /* [slot_count]; the first one is that of the plan */
+    int slot_count;
+    int draws_bits;                /* sample= draws widths here */
 };
 
 /* groups in use */
@@ -40,8 +51,15 @@ static inline int kure_activation_groups(const struct kure_activation_quantizer 
     return a->head_rows ? 2 : 1;
 }
 
-KURE_CHECKED enum kure_status kure_activation_init(struct kure_activation_quantizer *a, const struct kure_quantizer *q,
-                                                   enum kure_method method, int head_rows, int head_boxes,
+/* What the plan says of a layer's activations, for init. */
+struct kure_activation_plan {
+    const struct kure_quantizer *q; /* bits = 0: no quantizer */
+    enum kure_method method;
+    int head_rows, head_boxes;
+    const struct kure_sample *sample;
+    unsigned sampled;               /* items of sample that act here */
+};
+KURE_CHECKED enum kure_status kure_activation_init(struct kure_activation_quantizer *a, const struct kure_activation_plan *plan,
                                                    struct kure_error *error);
 void kure_activation_free(struct kure_activation_quantizer *a);
 
@@ -58,8 +76,15 @@ KURE_CHECKED enum kure_status kure_activation_refresh(struct kure_activation_qua
 
 static inline int kure_activation_ready(const struct kure_activation_quantizer *a)
 {
-    return a->state[0] > 0;
+    return a->now && a->now->state[0] > 0;
 }
+
+/* Names a slot in a file: "" for the first, ".mse.4" */
+void kure_activation_slot_name(const struct kure_activation_quantizer *a, int slot, char *out, size_t size);
+
+/* Quantizes by q, which sample= has drawn, from now on. */
+KURE_CHECKED enum kure_status kure_activation_select(struct kure_activation_quantizer *a, const struct kure_quantizer *q,
+                                                     struct kure_error *error);
 
 /* Scales from `state` alone, which came from a file. */
 KURE_CHECKED enum kure_status kure_activation_rescale(struct kure_activation_quantizer *a, struct kure_error *error);

@@ -28,7 +28,8 @@ static void observe_all(struct kure_activation_quantizer *a)
 static void take(struct kure_activation_quantizer *to, struct kure_activation_quantizer *from)
 {
     *to = *from;
-    for (int g = 0; g < KURE_MOST_GROUPS; ++g) from->group[g].observer.histogram = NULL;
+    from->slots = from->now = NULL;
+    from->slot_count = 0;
 }
 
 struct kure_calibration *kure_calibrate(struct kure_ptq *ptq, struct kure_images *images, void (*done)(void *, int), void *context)

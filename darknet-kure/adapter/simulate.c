@@ -64,7 +64,7 @@ static struct kure_noise noise_of(const struct kure_network *k, long long update
     return (struct kure_noise){.seed = (uint64_t)seed, .stream = ((uint64_t)update << 20 | (uint64_t)layer_number << 4 | (uint64_t)use)};
 }
 
-enum { USE_WEIGHTS, USE_BEFORE, USE_AFTER, USE_INPUT };
+enum { USE_WEIGHTS, USE_BEFORE, USE_AFTER, USE_SAMPLE };
 
 static int is_on(const struct kure_network *k)
 {
@@ -124,19 +124,46 @@ static void set_rate(struct kure_network *k)
     };
 }
 
+/* Quantizers of this update: drawn while training, else those of the plan. */
+static void select_quantizers(struct kure_network *k)
+{
+    const struct kure_sample *sample = &k->plan.quantization.sample;
+    struct kure_noise noise = noise_of(k, k->simulation->update, 0, USE_SAMPLE);
+    double drawn[KURE_SAMPLE_ITEMS];
+    struct kure_error error;
+    kure_sample_draw(sample, noise.seed, noise.stream, drawn);
+    for (int i = 0; i < k->plan.count; ++i) {
+        const struct kure_plan_row *row = &k->plan.rows[i];
+        struct simulated_layer *s = &k->simulation->layers[i];
+        unsigned weight = k->simulation->drawing ? row->sampled_weight : 0, activation = k->simulation->drawing ? row->sampled_activation : 0;
+        struct kure_quantizer w = kure_sample_apply(sample, drawn, weight, &row->weight);
+        struct kure_quantizer before = kure_sample_apply(sample, drawn, activation, &row->before);
+        struct kure_quantizer after = kure_sample_apply(sample, drawn, activation, &row->after);
+        if (row->sampled_weight) kure_weights_select(&s->weights, &w);
+        if ((row->sampled_activation && row->before.bits && kure_activation_select(&s->before, &before, &error) != KURE_OK) ||
+            (row->sampled_activation && kure_activation_select(&s->after, &after, &error) != KURE_OK)) {
+            kure_simulation_stop(k, i, &error);
+        }
+    }
+}
+
 static void begin_minibatch(struct kure_network *k, const network *net)
 {
     struct kure_simulation *s = k->simulation;
     size_t images = (size_t)net->batch * (size_t)net->subdivisions;
+    int draws = k->plan.quantization.sample.text != NULL, drawing = draws && net->train;
     /* training counts a minibatch's images before its forward pass */
     long long update = (long long)((*net->seen - (net->train ? (size_t)net->batch : 0)) / images);
-    if (update != s->update || s->stale) {
-        s->update = update;
-        s->stale = 0;
-        for (int i = 0; i < k->plan.count; ++i) {
-            refresh_weights(k, i);
+    if (update != s->update || s->stale || drawing != s->drawing) {
+        for (int i = 0; i < k->plan.count; ++i) { /* while the quantizers are those of the update that ended */
+            if (s->layers[i].weights.q.bits) kure_weights_settle(&s->layers[i].weights, &s->rate);
             kure_simulate_refresh_activations(k, i);
         }
+        s->update = update;
+        s->stale = 0;
+        s->drawing = drawing;
+        if (draws) select_quantizers(k);
+        for (int i = 0; i < k->plan.count; ++i) refresh_weights(k, i);
     }
     if (!net->train) return;
     set_rate(k);

@@ -16,6 +16,24 @@ void kure_simulation_stop(const struct kure_network *k, int i, const struct kure
 /* ------------------------------------------------------------------------- */
 /* Attach, release                                                            */
 
+static struct kure_activation_plan activation_plan(const struct kure_network *k, const struct kure_plan_row *row, const struct kure_quantizer *q)
+{
+    return (struct kure_activation_plan){.q = q, .method = row->activation_method, .head_rows = row->head_rows, .head_boxes = row->head_boxes,
+                                         .sample = &k->plan.quantization.sample, .sampled = row->sampled_activation};
+}
+
+/* A learned step for every width that sample= draws. */
+static enum kure_status add_slots(const struct kure_network *k, const struct kure_plan_row *row, struct kure_weight_quantizer *w, struct kure_error *error)
+{
+    struct kure_quantizer q;
+    enum kure_status status = KURE_OK;
+    if (!row->sampled_weight || row->weight_method != KURE_METHOD_LSQ) return KURE_OK;
+    for (int i = 0; status == KURE_OK && kure_sample_pair(&k->plan.quantization.sample, row->sampled_weight, &row->weight, i, &q); ++i) {
+        status = kure_weights_add_slot(w, q.bits, error);
+    }
+    return status;
+}
+
 static void attach_layer(struct kure_network *k, int i)
 {
     const struct kure_plan_row *row = &k->plan.rows[i];
@@ -28,10 +46,12 @@ static void attach_layer(struct kure_network *k, int i)
     s->cap = 6;
     s->slope = options->slope_line ? (float)options->slope : .1f;
     if (i > 0 && !row->weight.bits && !row->after.bits && !s->own_activation) return;
-    if (row->weight.bits) status = kure_weights_init(&s->weights, &row->weight, row->rows, row->row_length,
-                                                     k->plan.quantization.batchnorm != KURE_BATCHNORM_TRAIN && row->batch_normalize && row->weight_method != KURE_METHOD_DOREFA, &error);
-    if (status == KURE_OK) status = kure_activation_init(&s->before, &row->before, row->activation_method, row->head_rows, row->head_boxes, &error);
-    if (status == KURE_OK) status = kure_activation_init(&s->after, &row->after, row->activation_method, row->head_rows, row->head_boxes, &error);
+    int folds = k->plan.quantization.batchnorm != KURE_BATCHNORM_TRAIN && row->batch_normalize && row->weight_method != KURE_METHOD_DOREFA;
+    struct kure_activation_plan before = activation_plan(k, row, &row->before), after = activation_plan(k, row, &row->after);
+    if (row->weight.bits) status = kure_weights_init(&s->weights, &row->weight, row->rows, row->row_length, folds, &error);
+    if (status == KURE_OK) status = add_slots(k, row, &s->weights, &error);
+    if (status == KURE_OK) status = kure_activation_init(&s->before, &before, &error);
+    if (status == KURE_OK) status = kure_activation_init(&s->after, &after, &error);
     if (status != KURE_OK) kure_stop(&error);
     s->weights.method = row->weight_method;
     s->forward = l->forward;
@@ -122,22 +142,29 @@ void kure_simulation_restore(struct kure_network *k)
     kure_simulation_touch(k);
 }
 
+static void each_range(const struct kure_activation_quantizer *a, int i, const char *place, kure_tensor_function *function, void *context)
+{
+    for (int slot = 0; slot < a->slot_count; ++slot) {
+        char suffix[40], name[96];
+        kure_activation_slot_name(a, slot, suffix, sizeof suffix);
+        snprintf(name, sizeof name, "layers.%d.range_%s%s", i, place, suffix);
+        function(context, name, a->slots[slot].state, KURE_ACTIVATION_STATE);
+    }
+}
+
 void kure_simulation_each_tensor(struct kure_network *k, kure_tensor_function *function, void *context)
 {
     for (int i = 0; k->simulation && i < k->plan.count; ++i) {
         struct simulated_layer *s = &k->simulation->layers[i];
-        struct {
-            const char *name;
-            float *data;
-            size_t count;
-        } parts[] = {{"weight_scales", (float *)(void *)s->weights.state, s->weights.q.bits ? KURE_LEARNED_FLOATS * s->weights.rows : 0},
-                     {"range_before", s->before.state, s->before.q.bits ? KURE_ACTIVATION_STATE : 0},
-                     {"range_after", s->after.state, s->after.q.bits ? KURE_ACTIVATION_STATE : 0}};
-        for (int p = 0; p < 3; ++p) {
-            char name[64];
-            snprintf(name, sizeof name, "layers.%d.%s", i, parts[p].name);
-            if (parts[p].count) function(context, name, parts[p].data, parts[p].count);
+        struct kure_weight_quantizer *w = &s->weights;
+        for (int slot = 0; slot < w->slots; ++slot) {
+            char name[64], suffix[16] = "";
+            if (slot) snprintf(suffix, sizeof suffix, ".%d", w->slot_bits[slot]);
+            snprintf(name, sizeof name, "layers.%d.weight_scales%s", i, suffix);
+            function(context, name, (float *)(void *)(w->states + (size_t)slot * w->rows), KURE_LEARNED_FLOATS * w->rows);
         }
+        each_range(&s->before, i, "before", function, context);
+        each_range(&s->after, i, "after", function, context);
     }
 }
 

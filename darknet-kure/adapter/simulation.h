@@ -30,6 +30,7 @@ struct kure_simulation {
     size_t activated_size;
     struct kure_learned_rate rate;  /* of the update under way */
     long long update;               /* whose weights and scales are in force */
+    int drawing;                    /* in force is what sample= drew, not the plan's own quantizers */
     int stale;                      /* weights have changed otherwise */
     int off;                        /* switched off: float */
     int observing;                  /* a calibration: ranges are observed, nothing is quantized */

@@ -25,6 +25,7 @@ static void values_text(const struct kure_key_text *k, char *out, size_t size)
     else if (k->maximum > k->minimum && k->maximum < 2e9) snprintf(out, size, "%s %g to %g", k->kind, k->minimum, k->maximum);
     else if (k->maximum > k->minimum) snprintf(out, size, "%s from %g", k->kind, k->minimum);
     else if (strcmp(k->kind, "path") == 0) snprintf(out, size, "file");
+    else if (strcmp(k->kind, "list") == 0) snprintf(out, size, "key:values ...");
     else snprintf(out, size, "layer numbers");
 }
 

@@ -26,24 +26,25 @@ static const struct kure_column columns[] = {
 };
 
 /* "4 bits channel minmax" */
-static void quantizer_text(const struct kure_quantizer *q, enum kure_method method, char *out, size_t size)
+static void quantizer_text(const struct kure_quantizer *q, enum kure_method method, unsigned sampled, char *out, size_t size)
 {
     static const char *const methods[] = {"", " lsq", " pact", " dorefa"};
     if (method == KURE_METHOD_DOREFA) {
         snprintf(out, size, "%d bits dorefa", q->bits);
         return;
     }
-    snprintf(out, size, "%d bits %s %s%s", q->bits, kure_granularity_name(q->granularity), kure_policy_text((int)q->truncation).name, methods[method]);
+    snprintf(out, size, "%d bits %s %s%s%s", q->bits, kure_granularity_name(q->granularity), kure_policy_text((int)q->truncation).name,
+             methods[method], sampled ? ", drawn" : "");
 }
 
 static void add_quantizers(struct kure_table *table, const struct kure_plan_row *row)
 {
     char text[128] = "", after[64];
-    if (row->weight.bits) quantizer_text(&row->weight, row->weight_method, text, sizeof text);
+    if (row->weight.bits) quantizer_text(&row->weight, row->weight_method, row->sampled_weight, text, sizeof text);
     kure_table_set_text(table, "weights", text);
     text[0] = 0;
     if (row->after.bits) {
-        quantizer_text(&row->after, row->activation_method, after, sizeof after);
+        quantizer_text(&row->after, row->activation_method, row->sampled_activation, after, sizeof after);
         snprintf(text, sizeof text, "%s%s", after, row->before.bits ? ", before and after the activation" : row->head_rows ? ", boxes and scores apart" : "");
     } else if (*row->quantize_reason) {
         snprintf(text, sizeof text, "float: %s", row->quantize_reason);
@@ -93,6 +94,7 @@ static void print_quantization(const struct kure_plan *plan)
     static const char *const batchnorms[] = {"train", "fold", "freeze"};
     printf("[quantization] batchnorm=%s ", batchnorms[o->batchnorm]);
     if (o->batchnorm == KURE_BATCHNORM_FREEZE) printf("freeze_at=%lld ", (long long)o->freeze_at);
+    if (o->sample.text) printf("sample=\"%s\" ", o->sample.text);
     printf("start=%lld every=%lld; ", (long long)o->start, (long long)o->every);
     if (plan->input_bits) printf("network input: %d bits with step 1/%d\n", plan->input_bits, (1 << plan->input_bits) - 1);
     else printf("network input: float\n");

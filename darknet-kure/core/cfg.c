@@ -42,6 +42,18 @@ static void drop_blanks(char *text)
     *to = 0;
 }
 
+/* What stands behind '=', with its blanks; text is cut. "" where nothing does. */
+static char *value_with_blanks(char *text)
+{
+    cut_comment(text);
+    char *value = strchr(text, '=');
+    if (!value) return text + strlen(text);
+    for (++value; isspace((unsigned char)*value); ++value) continue;
+    size_t length = strlen(value);
+    while (length && isspace((unsigned char)value[length - 1])) value[--length] = 0;
+    return value;
+}
+
 static struct line parse_line(char *text)
 {
     struct line l = {LINE_BLANK, NULL, NULL};
@@ -92,7 +104,7 @@ static enum kure_status add_section(struct kure_cfg *cfg, const char *type, int 
     return KURE_OK;
 }
 
-static enum kure_status add_entry(struct kure_cfg_section *s, const struct line *l, int line, struct kure_error *error)
+static enum kure_status add_entry(struct kure_cfg_section *s, const struct line *l, char *whole, int line, struct kure_error *error)
 {
     struct kure_cfg_entry *grown = grow(s->entries, s->count, sizeof *grown);
     if (!grown) return kure_fail_memory(error);
@@ -101,10 +113,11 @@ static enum kure_status add_entry(struct kure_cfg_section *s, const struct line 
     e->line = line;
     e->key = strdup(l->name);
     e->value = l->value ? strdup(l->value) : NULL;
-    return e->key && (e->value || !l->value) ? KURE_OK : kure_fail_memory(error);
+    e->text = strdup(value_with_blanks(whole));
+    return e->key && e->text && (e->value || !l->value) ? KURE_OK : kure_fail_memory(error);
 }
 
-static enum kure_status add_line(struct kure_cfg *cfg, const struct line *l, int line, struct kure_error *error)
+static enum kure_status add_line(struct kure_cfg *cfg, const struct line *l, char *whole, int line, struct kure_error *error)
 {
     if (l->kind == LINE_SECTION) return add_section(cfg, l->name, line, error);
     if (l->kind == LINE_BLANK) return KURE_OK;
@@ -112,7 +125,7 @@ static enum kure_status add_line(struct kure_cfg *cfg, const struct line *l, int
         return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: '%s' stands before the first section", cfg->path, line,
                          l->name);
     }
-    return add_entry(&cfg->sections[cfg->count - 1], l, line, error);
+    return add_entry(&cfg->sections[cfg->count - 1], l, whole, line, error);
 }
 
 static enum kure_status read_lines(FILE *file, struct kure_cfg *cfg, struct kure_error *error)
@@ -128,8 +141,10 @@ static enum kure_status read_lines(FILE *file, struct kure_cfg *cfg, struct kure
             status = kure_fail(error, KURE_ERROR_INPUT, "%s:%d: a NUL byte: this is not a text file", cfg->path, line);
             break;
         }
+        char *whole = strdup(text);
         struct line l = parse_line(text + (line == 1 ? skip_bom(text) : 0));
-        status = add_line(cfg, &l, line, error);
+        status = whole ? add_line(cfg, &l, whole, line, error) : kure_fail_memory(error);
+        free(whole);
     }
     free(text);
     if (status == KURE_OK && ferror(file)) {
@@ -163,6 +178,7 @@ void kure_cfg_free(struct kure_cfg *cfg)
         for (int j = 0; j < cfg->sections[i].count; ++j) {
             free(cfg->sections[i].entries[j].key);
             free(cfg->sections[i].entries[j].value);
+            free(cfg->sections[i].entries[j].text);
         }
         free(cfg->sections[i].entries);
         free(cfg->sections[i].type);

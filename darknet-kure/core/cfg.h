@@ -14,7 +14,8 @@
 struct kure_cfg_entry {
     int line;    /* 1-based */
     char *key;   /* without blanks */
-    char *value; /* "" where nothing follows '='; NULL without '=' */
+    char *value; /* without blanks, as Darknet reads it; "" where nothing follows '='; NULL without '=' */
+    char *text;  /* the same with the blanks inside it */
 };
 
 struct kure_cfg_section {

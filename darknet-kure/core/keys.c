@@ -11,8 +11,9 @@
 #include <string.h>
 
 #include "error.h"
+#include "sample.h"
 
-static const char *const kind_names[] = {"number", "integer", "choice", "layers", "path"};
+static const char *const kind_names[] = {"number", "integer", "choice", "layers", "path", "list"};
 static const char *const section_names[] = {"kurtosis", "net", "layer", "quantization"};
 
 const struct kure_key kure_keys[] = {
@@ -181,6 +182,7 @@ enum kure_status kure_key_parse(const struct kure_key *k, const struct kure_plac
     case INTEGER: return parse_integer(k, at, field, error);
     case CHOICE: return parse_choice(k, at, field, error);
     case LAYERS: return parse_layers(at, field, error);
+    case SAMPLE: return kure_sample_parse(at, field, error);
     case PATH: {
         char *copy = strdup(at->entry->value);
         if (!copy) return kure_fail_memory(error);

@@ -6,7 +6,7 @@
 
 #include "options.h"
 
-enum kure_key_kind { REAL, INTEGER, CHOICE, LAYERS, PATH };
+enum kure_key_kind { REAL, INTEGER, CHOICE, LAYERS, PATH, SAMPLE };
 enum kure_key_section { kurtosis, net, layer, quantization };
 
 struct kure_key {

@@ -10,10 +10,11 @@
 #include "error.h"
 #include "host_keys.h"
 #include "quantizer_keys.h"
+#include "sample.h"
 
 /* Keys that this version does not have: refused by name, so that nobody trains without
  * what the cfg asks for. */
-static const char *const reserved_keys[] = {"sample", "profile"};
+static const char *const reserved_keys[] = {"profile"};
 
 static int is_among(const char *const *names, size_t count, const char *name)
 {
@@ -52,7 +53,7 @@ static enum kure_status set_defaults(struct kure_options *o, struct kure_error *
     for (int i = 0; i < kure_keys_count; ++i) {
         const struct kure_key *k = &kure_keys[i];
         if ((k->section != kurtosis && k->section != quantization) || !*k->default_text) continue;
-        struct kure_cfg_entry entry = {0, (char *)(uintptr_t)k->name, (char *)(uintptr_t)k->default_text};
+        struct kure_cfg_entry entry = {.key = (char *)(uintptr_t)k->name, .value = (char *)(uintptr_t)k->default_text};
         struct kure_place at = {o->path, "defaults", &entry};
         void *options = k->section == kurtosis ? (void *)&o->kurtosis : (void *)&o->quantization;
         enum kure_status status = kure_key_parse(k, &at, options, error);
@@ -261,95 +262,6 @@ static enum kure_status check_section_type(const struct kure_cfg_section *s, con
     return KURE_OK;
 }
 
-/* The first entry of that key in a section, NULL: not given. */
-static const struct kure_cfg_entry *entry_of(const struct kure_cfg_section *s, const char *key)
-{
-    for (int i = 0; i < s->count; ++i) {
-        if (strcmp(s->entries[i].key, key) == 0) return &s->entries[i];
-    }
-    return NULL;
-}
-
-/* Line of a key in the first section of that type that has it, 0: not given. */
-static int line_of(const struct kure_cfg *cfg, const char *type, const char *key)
-{
-    for (int i = 0; i < cfg->count; ++i) {
-        const struct kure_cfg_entry *e = strcmp(cfg->sections[i].type, type) == 0 ? entry_of(&cfg->sections[i], key) : NULL;
-        if (e) return e->line;
-    }
-    return 0;
-}
-
-/* Darknet would leave the rest of a batch out of every update. Read as Darknet reads it,
- * which itself refuses what is no batch at all. */
-static enum kure_status check_subdivisions(const struct kure_cfg *cfg, struct kure_error *error)
-{
-    const struct kure_cfg_section *s = &cfg->sections[0];
-    const struct kure_cfg_entry *b = entry_of(s, "batch"), *d = entry_of(s, "subdivisions");
-    int batch = b && b->value ? atoi(b->value) : 1, subdivisions = d && d->value ? atoi(d->value) : 1;
-    if (subdivisions < 1 || batch % subdivisions == 0) return KURE_OK;
-    return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] subdivisions=%d: must divide batch=%d", cfg->path, d->line, s->type,
-                     subdivisions, batch);
-}
-
-/* What can only be said when all is read. */
-static enum kure_status check_together(const struct kure_cfg *cfg, const struct kure_options *o, struct kure_error *error)
-{
-    const struct kure_kurtosis_options *k = &o->kurtosis;
-    int every = line_of(cfg, "kurtosis", "every");
-    if (every && !k->log) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [kurtosis] every needs log=FILE, else it changes nothing", o->path, every);
-    }
-    if (k->line && k->fold && k->granularity == KURE_GRANULARITY_CHANNEL) {
-        return kure_fail(error, KURE_ERROR_INPUT,
-                         "%s:%d: [kurtosis] fold=1 changes nothing with granularity=channel: a row's kurtosis does not "
-                         "depend on its scale; leave one of them out", o->path, k->line);
-    }
-    const struct kure_quantization_options *q = &o->quantization;
-    if (q->first_bits == 1 || q->last_bits == 1) {
-        const char *key = q->first_bits == 1 ? "first_bits" : "last_bits";
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] %s=1: must be from 2 to 16, or 0 for float", o->path,
-                         line_of(cfg, "quantization", key), key);
-    }
-    int learned = line_of(cfg, "quantization", "learned_rate"), decay = line_of(cfg, "quantization", "learned_decay");
-    if ((learned || decay) && q->method != KURE_METHOD_LSQ && q->method != KURE_METHOD_PACT) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] %s is read with method=lsq and method=pact only", o->path,
-                         learned ? learned : decay, learned ? "learned_rate" : "learned_decay");
-    }
-    int batchnorm = line_of(cfg, "quantization", "batchnorm");
-    if (batchnorm && q->batchnorm && q->method == KURE_METHOD_DOREFA) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] batchnorm=%s: method=dorefa scales the raw weights: say train, or leave it out",
-                         o->path, batchnorm, q->batchnorm == KURE_BATCHNORM_FOLD ? "fold" : "freeze");
-    }
-    int freeze_at = line_of(cfg, "quantization", "freeze_at");
-    if (freeze_at && q->batchnorm != KURE_BATCHNORM_FREEZE) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] freeze_at is read with batchnorm=freeze only", o->path, freeze_at);
-    }
-    if (q->batchnorm == KURE_BATCHNORM_FREEZE && q->freeze_at < (q->start > 1 ? q->start : 1)) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] batchnorm=freeze needs freeze_at=UPDATE, at least %lld%s", o->path,
-                         freeze_at ? freeze_at : batchnorm, (long long)(q->start > 1 ? q->start : 1), q->start > 1 ? ", where simulation starts" : "");
-    }
-    for (int i = 0; i < o->layers; ++i) {
-        const struct kure_layer_options *l = &o->layer[i];
-        if (l->line && !k->line) {
-            return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d has kurtosis keys, but the cfg has no [kurtosis] section",
-                             o->path, l->line, i);
-        }
-        if (l->slope_line && !l->is_leaky) {
-            return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d has slope, which is for activation=leaky", o->path, l->slope_line, i);
-        }
-        if (l->quantize_line && !l->is_quantize && !o->quantization.line) {
-            return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d has quantizer keys, but the cfg has no [quantization] section",
-                             o->path, l->quantize_line, i);
-        }
-        if (l->kurtosis == 0 && (!isnan(l->target) || !isnan(l->lambda))) {
-            return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: layer %d has kurtosis=0, so its other kurtosis keys would be ignored",
-                             o->path, l->line, i);
-        }
-    }
-    return KURE_OK;
-}
-
 enum kure_status kure_options_parse(const struct kure_cfg *cfg, struct kure_options *o, struct kure_error *error)
 {
     memset(o, 0, sizeof *o);
@@ -377,8 +289,7 @@ enum kure_status kure_options_parse(const struct kure_cfg *cfg, struct kure_opti
         }
         status = parse_section(s, o, error);
     }
-    if (status == KURE_OK && is_net(cfg->sections[0].type)) status = check_subdivisions(cfg, error);
-    return status == KURE_OK ? check_together(cfg, o, error) : status;
+    return status == KURE_OK ? kure_options_check(cfg, o, error) : status;
 }
 
 void kure_options_free(struct kure_options *o)
@@ -386,6 +297,7 @@ void kure_options_free(struct kure_options *o)
     free(o->kurtosis.layers.text);
     free(o->kurtosis.layers.ranges);
     free(o->kurtosis.log);
+    kure_sample_free(&o->quantization.sample);
     free(o->layer);
     free(o->path);
     memset(o, 0, sizeof *o);

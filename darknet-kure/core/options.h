@@ -32,6 +32,8 @@ struct kure_kurtosis_options {
     char *log; /* NULL: no log */
 };
 
+enum kure_quantized { KURE_QUANTIZED_BOTH, KURE_QUANTIZED_WEIGHTS, KURE_QUANTIZED_ACTIVATIONS };
+
 /* The keys of one quantizer (quantizer_keys.def); -1 and NaN: not given. */
 struct kure_quantizer_keys {
     int line; /* of the first one given; 0: none */
@@ -42,9 +44,19 @@ struct kure_quantizer_keys {
 /* What a weights' grid is of. */
 enum kure_batchnorm { KURE_BATCHNORM_TRAIN, KURE_BATCHNORM_FOLD, KURE_BATCHNORM_FREEZE };
 
+/* sample= (sample.h) */
+enum { KURE_SAMPLE_ITEMS = 10, KURE_SAMPLE_VALUES = 16 };
+struct kure_sample_item;
+struct kure_sample {
+    char *text; /* as written; NULL: not given */
+    struct kure_sample_item *items;
+    int count;
+};
+
 struct kure_quantization_options {
     int line; /* of [quantization]; 0: the cfg has no such section */
     struct kure_quantizer_keys quantizer[3]; /* by enum kure_quantized: KEY, weight_KEY, activation_KEY */
+    struct kure_sample sample;
     double learned_rate, learned_decay;
     int64_t method, first_bits, last_bits, batchnorm, freeze_at, start, every;
 };
@@ -81,6 +93,10 @@ struct kure_options {
 KURE_CHECKED enum kure_status kure_options_parse(const struct kure_cfg *cfg, struct kure_options *options,
                                                  struct kure_error *error);
 void kure_options_free(struct kure_options *options);
+
+/* options_check.c: do the parsed options go together? The last step of kure_options_parse. */
+KURE_CHECKED enum kure_status kure_options_check(const struct kure_cfg *cfg, const struct kure_options *options,
+                                                 struct kure_error *error);
 
 /* The rows of keys.def, for help and documentation. */
 struct kure_key_text {

@@ -18,6 +18,7 @@
 #include "error.h"
 #include "plan.h"
 #include "quantizer_keys.h"
+#include "sample.h"
 
 /* "net.cfg:12: layer 3 [convolutional]", or the section where the layer says nothing */
 static void write_place(const struct kure_options *o, const struct kure_plan_row *row, char *out, size_t size)
@@ -107,6 +108,24 @@ static enum kure_status choose_methods(const struct kure_options *o, struct kure
                      method == KURE_METHOD_PACT ? "pact" : "dorefa", row->layer, row->type);
 }
 
+/* What sample= draws for this row. */
+static enum kure_status draw_from(const struct kure_options *o, struct kure_plan_row *row, struct kure_error *error)
+{
+    char place[4400];
+    const struct kure_quantizer_keys *own = o->layer[row->layer].quantizer;
+    const struct kure_sample *sample = &o->quantization.sample;
+    enum kure_method method = (enum kure_method)o->quantization.method;
+    write_place(o, row, place, sizeof place);
+    enum kure_status status = KURE_OK;
+    if (row->weight.bits) {
+        row->sampled_weight = kure_sample_mask(sample, KURE_QUANTIZED_WEIGHTS, own, row->reads_input || row->reaches_head);
+        status = kure_sample_check(sample, KURE_QUANTIZED_WEIGHTS, row->sampled_weight, &row->weight, method, place, error);
+    }
+    if (status != KURE_OK || !row->after.bits) return status;
+    row->sampled_activation = kure_sample_mask(sample, KURE_QUANTIZED_ACTIVATIONS, own, row->reaches_head);
+    return kure_sample_check(sample, KURE_QUANTIZED_ACTIVATIONS, row->sampled_activation, &row->after, method, place, error);
+}
+
 static enum kure_status place_one(const struct kure_options *o, const struct kure_layer_view *v, struct kure_plan_row *row,
                                   struct kure_error *error)
 {
@@ -143,6 +162,7 @@ enum kure_status kure_place_quantizers(const struct kure_options *o, const struc
         if (!o->quantization.line && !o->layer[i].is_quantize) continue;
         enum kure_status status = place_one(o, &views[i], row, error);
         if (status == KURE_OK) status = choose_methods(o, row, rectified[i], error);
+        if (status == KURE_OK) status = draw_from(o, row, error);
         if (status != KURE_OK) {
             free(rectified);
             return status;

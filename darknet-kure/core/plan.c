@@ -226,6 +226,7 @@ static enum kure_status hash_plan(struct kure_plan *plan, struct kure_error *err
     snprintf(text, sizeof text, "quantization %d method %d %.17g %.17g batchnorm %d %lld start %lld every %lld input %d\n", q->line != 0, (int)q->method, q->learned_rate, q->learned_decay,
              (int)q->batchnorm, (long long)q->freeze_at, (long long)q->start, (long long)q->every, plan->input_bits);
     if (q->line || plan->quantizers) add_text(all, text);
+    if (q->sample.text) add_text(all, q->sample.text);
     write_hash(all, plan->hash);
     write_hash(kept, plan->state_hash);
     XXH3_freeState(all);

@@ -55,6 +55,7 @@ struct kure_plan_row {
     int reaches_head; /* with or without weights: no weighted layer between it and the loss */
     enum kure_method weight_method, activation_method;
     struct kure_quantizer weight, before, after; /* bits = 0: float; before and after the activation */
+    unsigned sampled_weight, sampled_activation; /* items of sample= that act here (sample.h) */
     int head_rows, head_boxes; /* of the view: `after` has two groups */
     char quantize_reason[48];  /* why the layer stays float with [quantization] */
     int regularized;

@@ -80,7 +80,7 @@ static void *field_of(const struct kure_quantizer_keys *keys, const struct kure_
     return (char *)(uintptr_t)keys + key->offset;
 }
 
-static int is_given(const struct kure_quantizer_keys *keys, const struct kure_key *key)
+int kure_quantizer_has(const struct kure_quantizer_keys *keys, const struct kure_key *key)
 {
     return key->kind == REAL ? !isnan(*(double *)field_of(keys, key)) : *(int64_t *)field_of(keys, key) >= 0;
 }
@@ -89,7 +89,7 @@ static void take(struct kure_quantizer_keys *to, const struct kure_quantizer_key
 {
     for (int i = 0; i < ROW_COUNT; ++i) {
         const struct kure_key *key = &rows[i].key;
-        if (is_given(to, key) || !is_given(from, key)) continue;
+        if (kure_quantizer_has(to, key) || !kure_quantizer_has(from, key)) continue;
         if (key->kind == REAL) *(double *)field_of(to, key) = *(double *)field_of(from, key);
         else *(int64_t *)field_of(to, key) = *(int64_t *)field_of(from, key);
     }
@@ -101,7 +101,7 @@ static enum kure_status take_defaults(struct kure_quantizer_keys *to, enum kure_
     kure_quantizer_keys_clear(&defaults);
     for (int i = 0; i < ROW_COUNT; ++i) {
         const char *text = which == KURE_QUANTIZED_WEIGHTS ? rows[i].key.default_text : rows[i].activation_default;
-        struct kure_cfg_entry entry = {0, (char *)(uintptr_t)rows[i].key.name, (char *)(uintptr_t)text};
+        struct kure_cfg_entry entry = {.key = (char *)(uintptr_t)rows[i].key.name, .value = (char *)(uintptr_t)text};
         struct kure_place at = {"defaults", "quantization", &entry};
         if (!*text) continue;
         enum kure_status status = kure_key_parse(&rows[i].key, &at, &defaults, error);

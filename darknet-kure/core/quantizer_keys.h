@@ -7,8 +7,6 @@
 
 #include "keys.h"
 
-enum kure_quantized { KURE_QUANTIZED_BOTH, KURE_QUANTIZED_WEIGHTS, KURE_QUANTIZED_ACTIVATIONS };
-
 /* Names of the enums of kure.h, blank-separated, in their order. */
 extern const char kure_rounding_names[], kure_truncation_names[];
 
@@ -21,6 +19,9 @@ const struct kure_key *kure_quantizer_key(int i, const char **activation_default
 
 /* The nearest name, for messages; its distance in edits. */
 int kure_quantizer_key_nearest(const char *name, char nearest[64]);
+
+/* Was this one given? key [in]: a row of quantizer_keys.def */
+int kure_quantizer_has(const struct kure_quantizer_keys *keys, const struct kure_key *key);
 
 /* Marks every key as not given. */
 void kure_quantizer_keys_clear(struct kure_quantizer_keys *keys);

@@ -19,11 +19,12 @@ enum kure_status kure_weights_init(struct kure_weight_quantizer *w, const struct
     w->factors = calloc(rows, sizeof *w->factors);
     w->row = malloc(row_length * sizeof *w->row);
     w->place = calloc(rows, sizeof *w->place);
-    w->state = calloc(rows, sizeof *w->state);
+    struct kure_error slot;
+    enum kure_status status = kure_weights_add_slot(w, q->bits, &slot);
     w->descent = calloc(rows, sizeof *w->descent);
     w->biases = calloc(rows, sizeof *w->biases);
     w->bias_gradient = calloc(rows, sizeof *w->bias_gradient);
-    if (w->values && w->scales && w->factors && w->row && w->place && w->state && w->descent && w->biases && w->bias_gradient) return KURE_OK;
+    if (w->values && w->scales && w->factors && w->row && w->place && w->descent && w->biases && w->bias_gradient && status == KURE_OK) return KURE_OK;
     kure_weights_free(w);
     return kure_fail_memory(error);
 }
@@ -35,7 +36,8 @@ void kure_weights_free(struct kure_weight_quantizer *w)
     free(w->factors);
     free(w->row);
     free(w->place);
-    free(w->state);
+    free(w->states);
+    free(w->slot_bits);
     free(w->descent);
     free(w->biases);
     free(w->bias_gradient);
@@ -45,6 +47,33 @@ void kure_weights_free(struct kure_weight_quantizer *w)
 static int is_learned(const struct kure_weight_quantizer *w)
 {
     return w->method == KURE_METHOD_LSQ;
+}
+
+enum kure_status kure_weights_add_slot(struct kure_weight_quantizer *w, int bits, struct kure_error *error)
+{
+    for (int i = 0; i < w->slots; ++i) {
+        if (w->slot_bits[i] == bits) return KURE_OK;
+    }
+    size_t n = (size_t)w->slots + 1;
+    struct kure_learned_parameter *states = realloc(w->states, n * w->rows * sizeof *states);
+    if (states) w->states = w->state = states;
+    int *slot_bits = realloc(w->slot_bits, n * sizeof *slot_bits);
+    if (slot_bits) w->slot_bits = slot_bits;
+    if (!states || !slot_bits) return kure_fail_memory(error);
+    memset(states + (n - 1) * w->rows, 0, w->rows * sizeof *states);
+    slot_bits[w->slots++] = bits;
+    return KURE_OK;
+}
+
+void kure_weights_select(struct kure_weight_quantizer *w, const struct kure_quantizer *q)
+{
+    w->q = *q;
+    w->has_scales = 0;
+    if (!is_learned(w)) return; /* its scales are found anew */
+    for (int i = 0; i < w->slots; ++i) {
+        if (w->slot_bits[i] == q->bits) w->state = w->states + (size_t)i * w->rows;
+    }
+    if (w->state[0].least > 0) kure_weights_restore(w);
 }
 
 static int by_row(const struct kure_weight_quantizer *w)

@@ -28,8 +28,11 @@ struct kure_weight_quantizer {
     struct kure_scale *scales; /* [rows], or [1] with granularity tensor */
     float *factors;           /* [rows] s; 0: the row stays float. Without folding all 1 */
     size_t *place;            /* [rows] number of the row among those that are quantized */
-    /* [rows] or [1] what a file keeps of the scales; without LSQ: value is the step */
-    struct kure_learned_parameter *state;
+    /* [slots][rows] what a file keeps of the scales; without LSQ: value is the step. There
+     * are several where sample= draws widths for steps that are learned. */
+    struct kure_learned_parameter *states, *state; /* state: of this update */
+    int *slot_bits;           /* [slots]; the first one is the plan's */
+    int slots;
     float *row;               /* [row_length] room */
     float *biases;            /* [rows] with frozen batch norm: beta - mean*s */
     float *bias_gradient;     /* [rows] room for the negative gradient of these */
@@ -55,6 +58,12 @@ void kure_weights_free(struct kure_weight_quantizer *w);
 KURE_CHECKED enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const struct kure_tensor *tensor,
                                                    long long update, int every, const struct kure_learned_rate *rate,
                                                    struct kure_error *error);
+
+/* Room for a learned step of another width; before the first refresh. */
+KURE_CHECKED enum kure_status kure_weights_add_slot(struct kure_weight_quantizer *w, int bits, struct kure_error *error);
+
+/* Quantizes by q, which sample= has drawn, from the next refresh on; after kure_weights_settle. */
+void kure_weights_select(struct kure_weight_quantizer *w, const struct kure_quantizer *q);
 
 /* Moves the learned steps at once, if the update has left them a gradient. */
 void kure_weights_settle(struct kure_weight_quantizer *w, const struct kure_learned_rate *rate);
