@@ -197,18 +197,39 @@ static void combine(struct kure_activation_quantizer *a, float *range, double lo
     }
 }
 
+/* The quantizer that covers a whole range. */
+static struct kure_quantizer covering(const struct kure_activation_quantizer *a)
+{
+    struct kure_quantizer q = a->q;
+    q.truncation = KURE_TRUNCATION_MINMAX;
+    q.truncation_value = 0;
+    return q;
+}
+
+void kure_activation_widen(const struct kure_activation_quantizer *a, float *low, float *high)
+{
+    if (!kure_activation_ready(a)) return;
+    *low = fminf(*low, a->now->state[1]);
+    *high = fmaxf(*high, a->now->state[2]);
+}
+
+enum kure_status kure_activation_cover(struct kure_activation_quantizer *a, float low, float high, struct kure_error *error)
+{
+    const struct kure_quantizer q = covering(a);
+    const float range[2] = {low, high};
+    return kure_activation_ready(a) ? kure_scale_find(range, 2, &q, &a->now->group[0].scale, error) : KURE_OK;
+}
+
 enum kure_status kure_activation_rescale(struct kure_activation_quantizer *a, struct kure_error *error)
 {
-    struct kure_quantizer covering = a->q;
-    covering.truncation = KURE_TRUNCATION_MINMAX;
-    covering.truncation_value = 0;
+    const struct kure_quantizer whole = covering(a);
     for (int i = 0; i < kure_activation_groups(a); ++i) {
         struct kure_activation_group *g = &a->now->group[i];
         if (a->method == KURE_METHOD_DOREFA || (is_learned(a) && learned_of(a, i)->least > 0)) {
             g->scale = scale_of(a, i);
             continue;
         }
-        enum kure_status status = kure_scale_find(a->now->state + 1 + 2 * i, 2, &covering, &g->scale, error);
+        enum kure_status status = kure_scale_find(a->now->state + 1 + 2 * i, 2, &whole, &g->scale, error);
         if (status != KURE_OK) return status;
         if (is_learned(a)) begin_learning(a, i);
     }

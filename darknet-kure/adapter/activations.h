@@ -89,6 +89,11 @@ KURE_CHECKED enum kure_status kure_activation_select(struct kure_activation_quan
 /* Scales from `state` alone, which came from a file. */
 KURE_CHECKED enum kure_status kure_activation_rescale(struct kure_activation_quantizer *a, struct kure_error *error);
 
+/* For a range that several quantizers have together: low and high [in, out] take in this
+ * one's range, if it is ready; then each covers them. */
+void kure_activation_widen(const struct kure_activation_quantizer *a, float *low, float *high);
+KURE_CHECKED enum kure_status kure_activation_cover(struct kure_activation_quantizer *a, float low, float high, struct kure_error *error);
+
 /* For a calibration: observes for every policy instead of its own. */
 KURE_CHECKED enum kure_status kure_activation_observe_all(struct kure_activation_quantizer *a, struct kure_error *error);
 /* The scale that the policy of `a` finds in what `observed`, of the same layer, has seen. */

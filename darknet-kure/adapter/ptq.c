@@ -125,7 +125,7 @@ struct kure_plan kure_ptq_plan(const struct kure_ptq *p, const struct kure_point
         .line = point->weights.bits || point->activations.bits, .quantizer = {keys_of(&point->weights), keys_of(&point->weights), keys_of(&point->activations)},
         .method = KURE_METHOD_STE, .first_bits = point->first_bits, .last_bits = point->last_bits, .batchnorm = point->fold, .every = 1};
     if (kure_plan_build(&o, p->views, p->net->n, &plan, &error) != KURE_OK) kure_stop(&error);
-    if (!point->activations.bits) plan.input_bits = 0;
+    if (!point->activations.bits) plan.input.bits = 0;
     for (int i = 0; i < plan.count; ++i) {
         if (!point->weights.bits) plan.rows[i].weight.bits = 0;
         if (!point->activations.bits) plan.rows[i].before.bits = plan.rows[i].after.bits = 0;

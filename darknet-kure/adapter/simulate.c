@@ -14,6 +14,7 @@
  * Weights are quantized once an update, before its first minibatch; so are the scales
  * of activations, from the values up to the update before.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,7 +65,7 @@ static struct kure_noise noise_of(const struct kure_network *k, long long update
     return (struct kure_noise){.seed = (uint64_t)seed, .stream = ((uint64_t)update << 20 | (uint64_t)layer_number << 4 | (uint64_t)use)};
 }
 
-enum { USE_WEIGHTS, USE_BEFORE, USE_AFTER, USE_SAMPLE };
+enum { USE_WEIGHTS, USE_BEFORE, USE_AFTER, USE_SAMPLE, USE_INPUT };
 
 static int is_on(const struct kure_network *k)
 {
@@ -124,6 +125,23 @@ static void set_rate(struct kure_network *k)
     };
 }
 
+/* The inputs of a route that have one range: it covers all of theirs. */
+static void share_ranges(struct kure_network *k)
+{
+    for (int i = 0; i < k->plan.count; ++i) { /* the leader is the first of them */
+        int leader = k->plan.rows[i].shares;
+        float low = INFINITY, high = -INFINITY;
+        struct kure_error error;
+        for (int j = i; leader == i && j < k->plan.count; ++j) {
+            if (k->plan.rows[j].shares == i) kure_activation_widen(&k->simulation->layers[j].after, &low, &high);
+        }
+        for (int j = i; low <= high && j < k->plan.count; ++j) {
+            if (k->plan.rows[j].shares != i) continue;
+            if (kure_activation_cover(&k->simulation->layers[j].after, low, high, &error) != KURE_OK) kure_simulation_stop(k, j, &error);
+        }
+    }
+}
+
 /* Quantizers of this update: drawn while training, else those of the plan. */
 static void select_quantizers(struct kure_network *k)
 {
@@ -163,6 +181,7 @@ static void begin_minibatch(struct kure_network *k, const network *net)
         s->stale = 0;
         s->drawing = drawing;
         if (draws) select_quantizers(k);
+        share_ranges(k);
         for (int i = 0; i < k->plan.count; ++i) refresh_weights(k, i);
     }
     if (!net->train) return;
@@ -196,11 +215,10 @@ static void quantize_input(struct kure_network *k, network *net)
 {
     struct kure_simulation *s = k->simulation;
     size_t n = (size_t)net->inputs * (size_t)net->batch;
-    if (!k->plan.input_bits || !is_on(k)) return;
+    if (!k->plan.input.bits || !is_on(k)) return;
     ensure_room(&s->input, &s->input_size, n);
-    struct kure_quantizer q = {.bits = k->plan.input_bits, .grid = KURE_GRID_FULL, .step_ratio = 1};
-    int half = 1 << (q.bits - 1);
-    kure_fake_quantize(net->input, s->input, n, (struct kure_scale){1.0f / (float)(2 * half - 1), -half}, &q, NULL);
+    struct kure_noise noise = noise_of(k, s->update, 0, USE_INPUT);
+    kure_fake_quantize(net->input, s->input, n, k->plan.input_scale, &k->plan.input, &noise);
     net->input = s->input;
 }
 
@@ -271,7 +289,7 @@ void kure_simulate_backward(layer l, network net)
     int i = net.index;
     struct simulated_layer *s = &k->simulation->layers[i];
     layer own = l;
-    if (i == 0 && k->plan.input_bits && is_on(k)) net.input = k->simulation->input;
+    if (i == 0 && k->plan.input.bits && is_on(k)) net.input = k->simulation->input;
     if (has_outputs(s)) {
         backward_outputs(k, s, &l, i);
         own.output = s->raw;

@@ -69,7 +69,7 @@ static int is_needed(const struct kure_network *k)
         const struct kure_plan_row *row = &k->plan.rows[i];
         if (row->weight.bits || row->after.bits || k->options.layer[i].is_relu6 || k->options.layer[i].slope_line) return 1;
     }
-    return k->plan.input_bits != 0;
+    return k->plan.input.bits != 0;
 }
 
 void kure_simulation_attach(struct kure_network *k)

@@ -117,6 +117,19 @@ static void print_quantizers(void)
     }
 }
 
+static void print_profiles(void)
+{
+    const struct kure_profile *p;
+    printf("\n### Profiles\n\nOf each key, what the target can do; the first value is the default.\n\n"
+           "| profile | target | weights | activations | placement | source |\n|---|---|---|---|---|---|\n");
+    for (int i = 0; (p = kure_profile(i)) != NULL; ++i) {
+        char placement[160];
+        snprintf(placement, sizeof placement, "%s; %s", p->fuses ? "one quantizer behind any activation" : "two quantizers around leaky and the like",
+                 p->shares ? "the inputs of a route share a range, where they can" : "a route requantizes its inputs");
+        print_cells(6, (const char *[]){p->name, p->help, p->keys[KURE_QUANTIZED_WEIGHTS], p->keys[KURE_QUANTIZED_ACTIVATIONS], placement, p->source});
+    }
+}
+
 int kure_command_keys(int argc, char **argv)
 {
     static const struct option options[] = {{"markdown", no_argument, NULL, 'm'}, {"csv", required_argument, NULL, 'v'},
@@ -153,6 +166,7 @@ int kure_command_keys(int argc, char **argv)
     if (markdown) {
         print_markdown();
         print_quantizers();
+        print_profiles();
     } else {
         kure_table_print(&table, stdout);
     }

@@ -6,6 +6,7 @@
 
 #include "command.h"
 #include "evaluate.h"
+#include "profiles.h"
 
 static const char help[] =
     "usage: darknet kure plan CFG [options]\n\n"
@@ -39,13 +40,15 @@ static void quantizer_text(const struct kure_quantizer *q, enum kure_method meth
 
 static void add_quantizers(struct kure_table *table, const struct kure_plan_row *row)
 {
-    char text[128] = "", after[64];
+    char text[192] = "", after[64];
     if (row->weight.bits) quantizer_text(&row->weight, row->weight_method, row->sampled_weight, text, sizeof text);
     kure_table_set_text(table, "weights", text);
     text[0] = 0;
     if (row->after.bits) {
         quantizer_text(&row->after, row->activation_method, row->sampled_activation, after, sizeof after);
-        snprintf(text, sizeof text, "%s%s", after, row->before.bits ? ", before and after the activation" : row->head_rows ? ", boxes and scores apart" : "");
+        const char *where = row->before.bits ? ", before and after the activation" : row->head_rows ? ", boxes and scores apart" : "";
+        snprintf(text, sizeof text, "%s%s", after, where);
+        if (row->shares >= 0 && row->shares != row->layer) snprintf(text, sizeof text, "%s%s, range shared with layer %d", after, where, row->shares);
     } else if (*row->quantize_reason) {
         snprintf(text, sizeof text, "float: %s", row->quantize_reason);
     }
@@ -94,9 +97,10 @@ static void print_quantization(const struct kure_plan *plan)
     static const char *const batchnorms[] = {"train", "fold", "freeze"};
     printf("[quantization] batchnorm=%s ", batchnorms[o->batchnorm]);
     if (o->batchnorm == KURE_BATCHNORM_FREEZE) printf("freeze_at=%lld ", (long long)o->freeze_at);
+    if (o->profile) printf("profile=%s ", kure_profile((int)o->profile - 1)->name);
     if (o->sample.text) printf("sample=\"%s\" ", o->sample.text);
     printf("start=%lld every=%lld; ", (long long)o->start, (long long)o->every);
-    if (plan->input_bits) printf("network input: %d bits with step 1/%d\n", plan->input_bits, (1 << plan->input_bits) - 1);
+    if (plan->input.bits) printf("network input: %d bits with step 1/%.0f\n", plan->input.bits, 1 / (double)plan->input_scale.step);
     else printf("network input: float\n");
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "profiles.h"
 #include "sample.h"
 
 static const char *const kind_names[] = {"number", "integer", "choice", "layers", "path", "list"};

@@ -12,18 +12,6 @@
 #include "quantizer_keys.h"
 #include "sample.h"
 
-/* Keys that this version does not have: refused by name, so that nobody trains without
- * what the cfg asks for. */
-static const char *const reserved_keys[] = {"profile"};
-
-static int is_among(const char *const *names, size_t count, const char *name)
-{
-    for (size_t i = 0; i < count; ++i) {
-        if (strcmp(names[i], name) == 0) return 1;
-    }
-    return 0;
-}
-
 static int is_net(const char *type)
 {
     return strcmp(type, "net") == 0 || strcmp(type, "network") == 0;
@@ -156,9 +144,6 @@ static enum kure_status check_name(const struct kure_place *at, enum kure_key_se
 {
     const char *name = at->entry->key;
     int in_ours = section == kurtosis || section == quantization;
-    if (section == quantization && is_among(reserved_keys, sizeof reserved_keys / sizeof *reserved_keys, name)) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] %s: not in this version", at->path, at->entry->line, at->section, name);
-    }
     if (!in_ours && kure_is_host_key(name)) return KURE_OK;
     char nearest[64];
     int distance = nearest_name(section, name, nearest);

@@ -58,7 +58,7 @@ struct kure_quantization_options {
     struct kure_quantizer_keys quantizer[3]; /* by enum kure_quantized: KEY, weight_KEY, activation_KEY */
     struct kure_sample sample;
     double learned_rate, learned_decay;
-    int64_t method, first_bits, last_bits, batchnorm, freeze_at, start, every;
+    int64_t method, profile, first_bits, last_bits, batchnorm, freeze_at, start, every;
 };
 
 struct kure_net_options {

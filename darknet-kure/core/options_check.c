@@ -66,6 +66,10 @@ static enum kure_status check_batchnorm(const struct kure_cfg *cfg, const struct
         return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] batchnorm=%s: method=dorefa scales the raw weights: say train, or leave it out",
                          o->path, batchnorm, q->batchnorm == KURE_BATCHNORM_FOLD ? "fold" : "freeze");
     }
+    int profile = line_of(cfg, "quantization", "profile");
+    if (profile && q->profile && q->method == KURE_METHOD_DOREFA) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] profile: method=dorefa has a grid of its own for weights: use another method", o->path, profile);
+    }
     int freeze_at = line_of(cfg, "quantization", "freeze_at");
     if (freeze_at && q->batchnorm != KURE_BATCHNORM_FREEZE) {
         return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] freeze_at is read with batchnorm=freeze only", o->path, freeze_at);

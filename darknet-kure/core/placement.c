@@ -5,7 +5,7 @@
  * layer that makes new values (weights, shortcut, average pooling) and behind a
  * route of several layers, whose inputs come with different steps. Behind a linear,
  * relu or relu6 activation there is one; any other activation has one in front, the
- * layer's own output as the device stores it, and one behind: no runtime fuses it.
+ * layer's own output as the device stores it, and one behind, unless a profile fuses it.
  * What only selects values (maxpool, upsample, reorg, a route of one) has none.
  *
  * Tested by tests/test_plan_quantizers.py.
@@ -40,11 +40,13 @@ static enum kure_status merge(const struct kure_options *o, const struct kure_pl
     const struct kure_layer_options *own = &o->layer[row->layer];
     const struct kure_quantization_options *q = &o->quantization;
     write_place(o, row, place, sizeof place);
-    enum kure_status status = kure_quantizer_merge(which, own->quantizer, q->quantizer, place, out, error);
-    if (status != KURE_OK || has_own_bits(own, which) || out->bits == 0) return status;
-    if (row->reaches_head) out->bits = (int)q->last_bits;
-    if (which == KURE_QUANTIZED_WEIGHTS && row->reads_input) out->bits = (int)q->first_bits;
-    return status;
+    const struct kure_profile *profile = kure_profile((int)q->profile - 1);
+    enum kure_status status = kure_quantizer_merge(which, own->quantizer, q->quantizer, profile, place, out, error);
+    if (status != KURE_OK || out->bits == 0) return status;
+    int own_bits = has_own_bits(own, which);
+    if (row->reaches_head && !own_bits) out->bits = (int)q->last_bits;
+    if (which == KURE_QUANTIZED_WEIGHTS && row->reads_input && !own_bits) out->bits = (int)q->first_bits;
+    return profile && out->bits ? kure_profile_check(profile, which, out, place, error) : status;
 }
 
 static const char *why_float(const struct kure_layer_view *v, const struct kure_layer_options *own)
@@ -108,6 +110,19 @@ static enum kure_status choose_methods(const struct kure_options *o, struct kure
                      method == KURE_METHOD_PACT ? "pact" : "dorefa", row->layer, row->type);
 }
 
+/* Can the profile's target run all that is drawn? */
+static enum kure_status check_drawn(const struct kure_options *o, enum kure_quantized which, unsigned mask, const struct kure_quantizer *q,
+                                    const char *place, struct kure_error *error)
+{
+    const struct kure_profile *profile = kure_profile((int)o->quantization.profile - 1);
+    struct kure_quantizer drawn;
+    enum kure_status status = KURE_OK;
+    for (int i = 0; profile && status == KURE_OK && kure_sample_single(&o->quantization.sample, mask, q, i, &drawn); ++i) {
+        status = kure_profile_check(profile, which, &drawn, place, error);
+    }
+    return status;
+}
+
 /* What sample= draws for this row. */
 static enum kure_status draw_from(const struct kure_options *o, struct kure_plan_row *row, struct kure_error *error)
 {
@@ -120,10 +135,12 @@ static enum kure_status draw_from(const struct kure_options *o, struct kure_plan
     if (row->weight.bits) {
         row->sampled_weight = kure_sample_mask(sample, KURE_QUANTIZED_WEIGHTS, own, row->reads_input || row->reaches_head);
         status = kure_sample_check(sample, KURE_QUANTIZED_WEIGHTS, row->sampled_weight, &row->weight, method, place, error);
+        if (status == KURE_OK) status = check_drawn(o, KURE_QUANTIZED_WEIGHTS, row->sampled_weight, &row->weight, place, error);
     }
     if (status != KURE_OK || !row->after.bits) return status;
     row->sampled_activation = kure_sample_mask(sample, KURE_QUANTIZED_ACTIVATIONS, own, row->reaches_head);
-    return kure_sample_check(sample, KURE_QUANTIZED_ACTIVATIONS, row->sampled_activation, &row->after, method, place, error);
+    status = kure_sample_check(sample, KURE_QUANTIZED_ACTIVATIONS, row->sampled_activation, &row->after, method, place, error);
+    return status == KURE_OK ? check_drawn(o, KURE_QUANTIZED_ACTIVATIONS, row->sampled_activation, &row->after, place, error) : status;
 }
 
 static enum kure_status place_one(const struct kure_options *o, const struct kure_layer_view *v, struct kure_plan_row *row,
@@ -138,22 +155,89 @@ static enum kure_status place_one(const struct kure_options *o, const struct kur
     if (status == KURE_OK && weights) status = merge(o, row, KURE_QUANTIZED_WEIGHTS, &row->weight, error);
     if (status != KURE_OK || !outputs) return status;
     status = merge(o, row, KURE_QUANTIZED_ACTIVATIONS, &row->after, error);
-    if (v->activation == KURE_ACTIVATION_OTHER) row->before = row->after;
+    const struct kure_profile *profile = kure_profile((int)o->quantization.profile - 1);
+    if (v->activation == KURE_ACTIVATION_OTHER && !(profile && profile->fuses)) row->before = row->after;
     return status;
 }
 
-/* Bits of the network input: it goes with the section's activations. */
-static int input_bits_of(const struct kure_options *o)
+/* The network input, 0..1, goes with the section's activations: the whole grid where the
+ * zero point is free, else its upper half. */
+static enum kure_status place_input(const struct kure_options *o, struct kure_plan *plan, struct kure_error *error)
 {
-    const struct kure_quantizer_keys *q = o->quantization.quantizer;
-    int64_t bits = q[KURE_QUANTIZED_ACTIVATIONS].bits >= 0 ? q[KURE_QUANTIZED_ACTIVATIONS].bits : q[KURE_QUANTIZED_BOTH].bits;
-    return o->quantization.line && bits != 0 ? (int)o->quantization.first_bits : 0;
+    const struct kure_quantization_options *q = &o->quantization;
+    char place[4400];
+    snprintf(place, sizeof place, "%s:%d: [quantization]", o->path, q->line);
+    enum kure_status status = kure_quantizer_merge(KURE_QUANTIZED_ACTIVATIONS, NULL, q->quantizer, kure_profile((int)q->profile - 1), place,
+                                                   &plan->input, error);
+    if (!q->line || plan->input.bits == 0 || status != KURE_OK) {
+        plan->input.bits = 0;
+        return status;
+    }
+    plan->input = (struct kure_quantizer){.bits = (int)q->first_bits, .grid = KURE_GRID_FULL, .step_ratio = 1, .rounding = plan->input.rounding,
+                                          .symmetric = plan->input.symmetric, .step = plan->input.step};
+    if (plan->input.bits == 0) return status;
+    double half = 1 << (plan->input.bits - 1);
+    int power = plan->input.step == KURE_STEP_POWER_OF_TWO;
+    plan->input_scale = plan->input.symmetric ? (struct kure_scale){(float)(1 / (power ? half : half - 1)), 0}
+                                              : (struct kure_scale){(float)(1 / (power ? 2 * half : 2 * half - 1)), -(int)half};
+    return status;
+}
+
+/* ------------------------------------------------------------------------- */
+/* One range for all inputs of a route                                        */
+
+static int leader_of(const struct kure_plan *plan, int i)
+{
+    while (plan->rows[i].shares >= 0 && plan->rows[i].shares != i) i = plan->rows[i].shares;
+    return i;
+}
+
+/* Can what layer i puts out have the range that route `to` wants? Passes through layers
+ * that only select values. unite [in]: 1: gives it that range, with that of `leader`. */
+static int follow(const struct kure_layer_view *v, struct kure_plan *plan, int i, int to, int unite, int *leader)
+{
+    if (i < 0) return 0;
+    struct kure_plan_row *row = &plan->rows[i];
+    const struct kure_quantizer *a = &row->after, *b = &plan->rows[to].after;
+    if (a->bits) {
+        if (row->head_rows || a->bits != b->bits || a->rounding != b->rounding || a->truncation != b->truncation || a->step != b->step ||
+            a->truncation_value != b->truncation_value || a->step_ratio != b->step_ratio || a->grid != b->grid || a->symmetric != b->symmetric) return 0;
+        if (!unite) return 1;
+        int own = leader_of(plan, i), first = *leader < 0 || own < *leader ? own : *leader;
+        if (*leader >= 0) plan->rows[*leader].shares = first;
+        plan->rows[own].shares = row->shares = *leader = first;
+        return 1;
+    }
+    if (v[i].flow != KURE_FLOW_SELECTS && v[i].flow != KURE_FLOW_JOINS) return 0;
+    for (int j = 0; j < v[i].input_count; ++j) {
+        if (!follow(v, plan, v[i].inputs[j], to, unite, leader)) return 0;
+    }
+    return 1;
+}
+
+/* Where all inputs of a route can have one range, the route needs no quantizer. */
+static void share_ranges(const struct kure_options *o, const struct kure_layer_view *v, struct kure_plan *plan)
+{
+    const struct kure_profile *profile = kure_profile((int)o->quantization.profile - 1);
+    for (int i = 0; profile && profile->shares && o->quantization.method == KURE_METHOD_STE && i < plan->count; ++i) {
+        struct kure_plan_row *row = &plan->rows[i];
+        int possible = v[i].flow == KURE_FLOW_JOINS && row->after.bits && !o->layer[i].quantize_line, leader = -1;
+        for (int j = 0; possible && j < v[i].input_count; ++j) possible = follow(v, plan, v[i].inputs[j], i, 0, &leader);
+        if (!possible) continue;
+        for (int j = 0; j < v[i].input_count; ++j) follow(v, plan, v[i].inputs[j], i, 1, &leader);
+        row->after.bits = 0;
+        snprintf(row->quantize_reason, sizeof row->quantize_reason, "its inputs have one range");
+    }
+    for (int i = 0; i < plan->count; ++i) {
+        if (plan->rows[i].shares >= 0) plan->rows[i].shares = leader_of(plan, i);
+    }
 }
 
 enum kure_status kure_place_quantizers(const struct kure_options *o, const struct kure_layer_view *views, struct kure_plan *plan,
                                        struct kure_error *error)
 {
     char *rectified = calloc((size_t)plan->count, 1);
+    int reads_input = 0;
     if (!rectified) return kure_fail_memory(error);
     for (int i = 0; i < plan->count; ++i) {
         struct kure_plan_row *row = &plan->rows[i];
@@ -167,10 +251,12 @@ enum kure_status kure_place_quantizers(const struct kure_options *o, const struc
             free(rectified);
             return status;
         }
-        if (row->reads_input && !*row->quantize_reason) plan->input_bits = input_bits_of(o);
+        reads_input |= row->reads_input && !*row->quantize_reason;
         plan->quantizers += row->weight.bits || row->after.bits;
     }
     free(rectified);
+    if (reads_input && place_input(o, plan, error) != KURE_OK) return KURE_ERROR_INPUT;
+    share_ranges(o, views, plan);
     if (plan->quantizers || !o->quantization.line) return KURE_OK;
     return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] quantizes nothing in this network", o->path, o->quantization.line);
 }

@@ -152,7 +152,7 @@ static enum kure_status fill_rows(const struct kure_options *o, const struct kur
         plan->rows[i] = (struct kure_plan_row){.layer = i, .type = v[i].type, .weights = v[i].weights, .rows = v[i].rows,
                                                .row_length = v[i].row_length, .groups = v[i].groups,
                                                .batch_normalize = v[i].batch_normalize,
-                                               .head_rows = v[i].head_rows, .head_boxes = v[i].head_boxes};
+                                               .head_rows = v[i].head_rows, .head_boxes = v[i].head_boxes, .shares = -1};
     }
     find_first(v, plan, scratch);
     find_last(v, plan, scratch);
@@ -216,15 +216,16 @@ static enum kure_status hash_plan(struct kure_plan *plan, struct kure_error *err
         add_text(kept, text);
         snprintf(text, sizeof text, "%d %.17g %.17g\n", r->regularized, r->target, r->lambda);
         add_text(all, text);
-        snprintf(text, sizeof text, "%d %d\n", (int)r->weight_method, (int)r->activation_method);
+        snprintf(text, sizeof text, "%d %d %d\n", (int)r->weight_method, (int)r->activation_method, r->shares);
         if (plan->quantizers) add_text(all, text);
         add_quantizer(all, &r->weight);
         add_quantizer(all, &r->before);
         add_quantizer(all, &r->after);
     }
     const struct kure_quantization_options *q = &plan->quantization;
-    snprintf(text, sizeof text, "quantization %d method %d %.17g %.17g batchnorm %d %lld start %lld every %lld input %d\n", q->line != 0, (int)q->method, q->learned_rate, q->learned_decay,
-             (int)q->batchnorm, (long long)q->freeze_at, (long long)q->start, (long long)q->every, plan->input_bits);
+    snprintf(text, sizeof text, "quantization %d method %d %.17g %.17g batchnorm %d %lld start %lld every %lld input %d %.9g %d profile %d\n", q->line != 0, (int)q->method, q->learned_rate, q->learned_decay,
+             (int)q->batchnorm, (long long)q->freeze_at, (long long)q->start, (long long)q->every, plan->input.bits, (double)plan->input_scale.step,
+             plan->input_scale.zero_point, (int)q->profile);
     if (q->line || plan->quantizers) add_text(all, text);
     if (q->sample.text) add_text(all, q->sample.text);
     write_hash(all, plan->hash);

@@ -57,6 +57,7 @@ struct kure_plan_row {
     struct kure_quantizer weight, before, after; /* bits = 0: float; before and after the activation */
     unsigned sampled_weight, sampled_activation; /* items of sample= that act here (sample.h) */
     int head_rows, head_boxes; /* of the view: `after` has two groups */
+    int shares;                /* the first layer of those that have one range together with `after`; -1: its own */
     char quantize_reason[48];  /* why the layer stays float with [quantization] */
     int regularized;
     double target, lambda; /* of this layer; lambda already times [kurtosis] lambda */
@@ -68,7 +69,8 @@ struct kure_plan {
     int count;
     int regularized; /* rows with regularized = 1: L of equation 15 */
     int quantizers;  /* rows that have any */
-    int input_bits;  /* of the network input, with step 1/(2^bits - 1); 0: float */
+    struct kure_quantizer input; /* of the network input, with a scale of its own, never calibrated; bits = 0: float */
+    struct kure_scale input_scale;
     struct kure_quantization_options quantization; /* line = 0: no [quantization] */
     struct kure_kurtosis_options kurtosis; /* borrowed text; line = 0: no [kurtosis] */
     char hash[33];       /* XXH3-128 of everything above */

@@ -112,8 +112,8 @@ static enum kure_status take_defaults(struct kure_quantizer_keys *to, enum kure_
 }
 
 enum kure_status kure_quantizer_merge(enum kure_quantized which, const struct kure_quantizer_keys *layer,
-                                      const struct kure_quantizer_keys *section, const char *at, struct kure_quantizer *out,
-                                      struct kure_error *error)
+                                      const struct kure_quantizer_keys *section, const struct kure_profile *profile, const char *at,
+                                      struct kure_quantizer *out, struct kure_error *error)
 {
     struct kure_quantizer_keys k;
     struct kure_error detail;
@@ -124,7 +124,8 @@ enum kure_status kure_quantizer_merge(enum kure_quantized which, const struct ku
     }
     take(&k, &section[which]);
     take(&k, &section[KURE_QUANTIZED_BOTH]);
-    enum kure_status status = take_defaults(&k, which, error);
+    enum kure_status status = profile ? kure_profile_defaults(profile, which, &k, error) : KURE_OK;
+    if (status == KURE_OK) status = take_defaults(&k, which, error);
     if (status != KURE_OK) return status;
     /* what the bare key sets for both has no meaning for a tensor of activations */
     if (which == KURE_QUANTIZED_ACTIVATIONS && section[which].granularity < 0 && (!layer || layer[which].granularity < 0)) {

@@ -6,6 +6,7 @@
 #define KURE_QUANTIZER_KEYS_H
 
 #include "keys.h"
+#include "profiles.h"
 
 /* Names of the enums of kure.h, blank-separated, in their order. */
 extern const char kure_rounding_names[], kure_truncation_names[];
@@ -26,14 +27,16 @@ int kure_quantizer_has(const struct kure_quantizer_keys *keys, const struct kure
 /* Marks every key as not given. */
 void kure_quantizer_keys_clear(struct kure_quantizer_keys *keys);
 
-/* Merge order: layer's own weight_KEY, its KEY, the section's, the default.
+/* Merge order: layer's own weight_KEY, its KEY, the section's, the profile's, the default.
  *   which   [in]: WEIGHTS or ACTIVATIONS
  *   layer   [in]: [3] by enum kure_quantized; NULL: a layer without keys
  *   section [in]: [3] likewise
+ *   profile [in]: NULL: none
  *   at      [in]: file, line and name of what asks for it, for messages
  * KURE_ERROR_INPUT: a combination that no quantizer has, or a key that it would ignore. */
 KURE_CHECKED enum kure_status kure_quantizer_merge(enum kure_quantized which, const struct kure_quantizer_keys *layer,
-                                                   const struct kure_quantizer_keys *section, const char *at,
+                                                   const struct kure_quantizer_keys *section,
+                                                   const struct kure_profile *profile, const char *at,
                                                    struct kure_quantizer *out, struct kure_error *error);
 
 #endif

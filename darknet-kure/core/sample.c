@@ -212,6 +212,20 @@ int kure_sample_pair(const struct kure_sample *s, unsigned mask, const struct ku
     return 1;
 }
 
+int kure_sample_single(const struct kure_sample *s, unsigned mask, const struct kure_quantizer *q, int n, struct kure_quantizer *out)
+{
+    for (int i = 0; i < s->count; ++i) {
+        if (!(mask >> i & 1)) continue;
+        if (n < s->items[i].count) {
+            *out = *q;
+            set(&s->items[i], s->items[i].values[n], out);
+            return 1;
+        }
+        n -= s->items[i].count;
+    }
+    return 0;
+}
+
 /* Is the value that q has among those that can be drawn? */
 static int holds(const struct kure_sample_item *item, double value)
 {

@@ -40,4 +40,7 @@ struct kure_quantizer kure_sample_apply(const struct kure_sample *sample, const 
  * Returns 0 past the end. */
 int kure_sample_pair(const struct kure_sample *sample, unsigned mask, const struct kure_quantizer *q, int i, struct kure_quantizer *out);
 
+/* q with the n-th of all values of all items, one at a time. Returns 0 past the end. */
+int kure_sample_single(const struct kure_sample *sample, unsigned mask, const struct kure_quantizer *q, int n, struct kure_quantizer *out);
+
 #endif

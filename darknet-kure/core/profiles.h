@@ -1,0 +1,29 @@
+/*
+ * profiles.h: targets: the quantizers that their integer arithmetic can run.
+ */
+#ifndef KURE_PROFILES_H
+#define KURE_PROFILES_H
+
+#include "options.h"
+
+struct kure_profile {
+    const char *name, *keys[3]; /* by enum kure_quantized; [0] unused */
+    int fuses, shares;          /* profiles.def */
+    const char *help, *source;
+};
+
+/* For the key: "none onnx tflite ..."; the value of the key less one is the profile's number. */
+extern const char kure_profile_names[];
+
+/* NULL past the end, and for -1. */
+const struct kure_profile *kure_profile(int i);
+
+/* The profile's default of every key into those that are not given. */
+KURE_CHECKED enum kure_status kure_profile_defaults(const struct kure_profile *profile, enum kure_quantized which,
+                                                    struct kure_quantizer_keys *keys, struct kure_error *error);
+
+/* Can the target run q? at [in]: "net.cfg:12: layer 3 [convolutional]", for the sentence. */
+KURE_CHECKED enum kure_status kure_profile_check(const struct kure_profile *profile, enum kure_quantized which,
+                                                 const struct kure_quantizer *q, const char *at, struct kure_error *error);
+
+#endif
