@@ -284,9 +284,20 @@ enum kure_status kure_activation_observe_all(struct kure_activation_quantizer *a
 enum kure_status kure_activation_calibrate(struct kure_activation_quantizer *a, const struct kure_activation_quantizer *observed,
                                            struct kure_error *error)
 {
+    struct kure_quantizer range = a->q; /* as one update finds it, but ema over the batches */
+    range.step = KURE_STEP_FREE;
+    range.step_ratio = 1;
     for (int i = 0; i < kure_activation_groups(a); ++i) {
-        enum kure_status status = kure_observer_scale(&observed->now->group[i].observer, &a->q, &a->now->group[i].scale, error);
+        const struct kure_observer *o = &observed->now->group[i].observer;
+        struct kure_scale scale;
+        double low, high;
+        enum kure_status status = kure_observer_scale(o, &range, &scale, error);
+        if (status == KURE_OK) status = kure_observer_scale(o, &a->q, &a->now->group[i].scale, error);
         if (status != KURE_OK) return status;
+        range_of(&scale, &a->q, &low, &high);
+        a->now->state[1 + 2 * i] = (float)low;
+        a->now->state[2 + 2 * i] = (float)high;
+        memset(learned_of(a, i), 0, sizeof(struct kure_learned_parameter));
     }
     a->now->state[0] = 1;
     return KURE_OK;

@@ -45,6 +45,7 @@ struct kure_calibration *kure_calibrate(struct kure_ptq *ptq, struct kure_images
         observe_all(&s->layers[i].before);
         observe_all(&s->layers[i].after);
     }
+    images->once = 1;
     kure_images_predict(ptq->net, images, done, context);
     for (int i = 0; i < c->count; ++i) {
         take(&c->layers[i].before, &s->layers[i].before);
@@ -64,6 +65,19 @@ void kure_calibration_apply(const struct kure_calibration *c, struct kure_networ
             kure_simulation_stop(k, i, &error);
         }
     }
+}
+
+const struct kure_observer *kure_calibration_observer(const struct kure_calibration *c, int i, int after, int group)
+{
+    const struct kure_activation_quantizer *a = after ? &c->layers[i].after : &c->layers[i].before;
+    return a->now && group < kure_activation_groups(a) ? &a->now->group[group].observer : NULL;
+}
+
+void kure_calibration_save(struct kure_ptq *ptq, const struct kure_calibration *c, const char *weights)
+{
+    kure_ptq_restore(ptq);
+    kure_calibration_apply(c, ptq->k);
+    kure_sidecar_save(ptq->k, weights);
 }
 
 void kure_calibration_free(struct kure_calibration *c)

@@ -48,6 +48,14 @@ double kure_ptq_reestimate(struct kure_ptq *ptq, struct kure_images *images, voi
 struct kure_calibration *kure_calibrate(struct kure_ptq *ptq, struct kure_images *images, void (*done)(void *, int), void *context);
 void kure_calibration_free(struct kure_calibration *calibration);
 
+/* What was seen before and after the activation of layer i: [groups] observers (two, boxes
+ * and scores, behind a head); NULL: no quantizer can sit there. */
+const struct kure_observer *kure_calibration_observer(const struct kure_calibration *calibration, int i, int after, int group);
+
+/* The ranges of the cfg's own quantizers become those of the calibration, and are written
+ * to `<weights>.kure`, beside what a training has left there. */
+void kure_calibration_save(struct kure_ptq *ptq, const struct kure_calibration *calibration, const char *weights);
+
 /* Names on stderr, in one line, the layers whose weights no quantizer takes: deconvolutional,
  * local, recurrent. */
 void kure_report_float_layers(const network *net);
@@ -64,6 +72,7 @@ struct kure_images {
     int class_count;
     float *pixels; /* [count][net->inputs], where that fits in memory, else NULL */
     int decoded;   /* pixels are filled */
+    int once;      /* they are looked at once: no pixels are kept */
 };
 /* The validation list; images > 0 takes the first so many. */
 struct kure_images *kure_images_load(const network *net, const char *data, int images);

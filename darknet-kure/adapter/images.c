@@ -186,7 +186,7 @@ void kure_images_each(network *net, struct kure_images *images, kure_batch_funct
 {
     int batch = net->batch;
     size_t inputs = (size_t)net->inputs, bytes = (size_t)images->count * inputs * sizeof(float);
-    if (!images->pixels && bytes <= KEEP_BYTES) images->pixels = malloc(bytes);
+    if (!images->pixels && bytes <= KEEP_BYTES && !images->once) images->pixels = malloc(bytes);
     float *room = images->pixels ? NULL : malloc((size_t)batch * inputs * sizeof(float));
     if (!images->pixels && !room) kure_stop(&(struct kure_error){"not enough memory for a batch of images"});
     for (int first = 0; first < images->count; first += batch) {

@@ -167,6 +167,13 @@ void kure_ptq_use_plan(struct kure_ptq *p, struct kure_plan plan)
     kure_simulation_attach(k);
 }
 
+void kure_ptq_restore(struct kure_ptq *p)
+{
+    restore_statistics(p);
+    restore_weights(p);
+    kure_ptq_use_plan(p, p->own);
+}
+
 double kure_ptq_set(struct kure_ptq *p, const struct kure_point *point, const struct kure_calibration *calibration)
 {
     struct kure_plan plan = kure_ptq_plan(p, point);

@@ -24,6 +24,9 @@ struct kure_ptq {
     double sqnr;                     /* of its weights */
 };
 
+/* The float network and the cfg's own plan again, with its simulation. */
+void kure_ptq_restore(struct kure_ptq *ptq);
+
 /* Replaces the plan, which is then owned, and attaches its simulation. */
 void kure_ptq_use_plan(struct kure_ptq *ptq, struct kure_plan plan);
 

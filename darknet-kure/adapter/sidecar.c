@@ -174,52 +174,74 @@ static int has_state_for(const network *net, const char *file, int cutoff)
     return k->trained && kure_has_sidecar(k) && cutoff >= net->n && !kure_is_special(file);
 }
 
-void kure_weights_written(network *net, const char *written, const char *file, int cutoff)
+/* Writes `file`.kure.new, for weights that are in `written` now. */
+static enum kure_status write_waiting(struct kure_network *k, const char *written, const char *file, struct kure_error *error)
 {
-    struct kure_network *k = net->kure;
-    if (!has_state_for(net, file, cutoff)) return;
-    if (strcmp(written, file) != 0) finish_rename(file);
-    struct kure_error error;
     struct kure_file out = {0};
     char hash[33], number[32], plan[KURE_KURTOSIS_TEXT];
     float *layers = plan_layers(k);
-    enum kure_status status = kure_hash_file(written, hash, &error);
+    enum kure_status status = kure_hash_file(written, hash, error);
     if (status == KURE_OK) {
-        snprintf(number, sizeof number, "%lld", kure_updates_done(net));
+        snprintf(number, sizeof number, "%lld", kure_updates_done(k->net));
         plan_text(k, plan);
         add_text(&out, "format", KURE_SIDECAR_FORMAT);
         add_text(&out, "weights", hash);
         add_text(&out, "state", k->plan.state_hash);
         add_text(&out, "update", number);
         add_text(&out, "plan", plan);
-        kure_simulation_settle(k);
-        each_tensor(net, add_tensor, &out);
+        if (k->trained) each_tensor(k->net, add_tensor, &out);
         if (layers) add_tensor(&out, PLAN_LAYERS, layers, ROW_FLOATS * (size_t)k->plan.count);
         kure_simulation_each_tensor(k, add_tensor, &out);
         char *name = name_of(file, ".kure.new");
-        status = kure_file_write(&out, name, &error);
+        status = kure_file_write(&out, name, error);
         free(name);
     }
     kure_file_free(&out);
     free(layers);
-    if (status == KURE_OK) return;
+    return status;
+}
+
+static void rename_waiting(const char *file)
+{
+    struct kure_error error;
+    char *waiting = name_of(file, ".kure.new"), *name = name_of(file, ".kure");
+    if (rename(waiting, name) != 0) {
+        snprintf(error.text, sizeof error.text, "%s: cannot be renamed to %s: %s", waiting, name, strerror(errno));
+        kure_stop(&error);
+    }
+    free(waiting);
+    free(name);
+}
+
+void kure_sidecar_save(struct kure_network *k, const char *weights)
+{
+    struct kure_error error;
+    stop_on(write_waiting(k, weights, weights, &error), &error);
+    rename_waiting(weights);
+}
+
+void kure_weights_written(network *net, const char *written, const char *file, int cutoff)
+{
+    struct kure_network *k = net->kure;
+    struct kure_error error;
+    if (!has_state_for(net, file, cutoff)) return;
+    if (strcmp(written, file) != 0) finish_rename(file);
+    kure_simulation_settle(k);
+    if (write_waiting(k, written, file, &error) == KURE_OK) return;
     if (strcmp(written, file) != 0) unlink(written);
     kure_stop(&error);
 }
 
 void kure_weights_saved(network *net, const char *file, int cutoff)
 {
-    char *waiting = name_of(file, ".kure.new"), *name = name_of(file, ".kure");
     if (has_state_for(net, file, cutoff)) {
-        if (rename(waiting, name) != 0) {
-            struct kure_error error;
-            snprintf(error.text, sizeof error.text, "%s: cannot be renamed to %s: %s", waiting, name, strerror(errno));
-            kure_stop(&error);
-        }
-    } else { /* whatever lay there belonged to the weights that are now replaced */
-        unlink(waiting);
-        unlink(name);
+        rename_waiting(file);
+        return;
     }
+    /* whatever lay there belonged to the weights that are now replaced */
+    char *waiting = name_of(file, ".kure.new"), *name = name_of(file, ".kure");
+    unlink(waiting);
+    unlink(name);
     free(waiting);
     free(name);
 }
@@ -281,6 +303,13 @@ static long long update_of(const struct kure_file *file, const char *path)
     kure_stop(&error);
 }
 
+/* layers.N.weights, .biases or .scales */
+static int is_momentum(const char *name)
+{
+    const char *kind = strrchr(name, '.');
+    return kind && (strcmp(kind, ".weights") == 0 || strcmp(kind, ".biases") == 0 || strcmp(kind, ".scales") == 0);
+}
+
 /* Takes over the state of a file that is known to belong to the weights. */
 static void take_state(struct kure_network *k, const struct kure_file *file, const char *path)
 {
@@ -297,12 +326,16 @@ static void take_state(struct kure_network *k, const struct kure_file *file, con
                 kure_updates_done(k->net));
     }
     struct loading in = {file, path};
-    each_tensor(k->net, check_tensor, &in);
-    each_tensor(k->net, copy_tensor, &in);
+    int trained = 0; /* a calibration leaves ranges and no momentum */
+    for (int i = 0; i < file->tensor_count; ++i) trained |= is_momentum(file->tensors[i].name);
+    if (trained) {
+        each_tensor(k->net, check_tensor, &in);
+        each_tensor(k->net, copy_tensor, &in);
+    }
     kure_simulation_each_tensor(k, check_if_there, &in);
     kure_simulation_each_tensor(k, copy_if_there, &in);
     kure_simulation_restore(k);
-    k->trained = 1;
+    k->trained = trained;
     plan_text(k, plan);
     report_difference(path, text_or_stop(file, path, "plan"), plan);
     report_layers(k, path, file);

@@ -77,5 +77,6 @@ void kure_log_free(struct kure_log *log);
 /* sidecar.c */
 int kure_has_sidecar(const struct kure_network *k); /* does this cfg keep one? */
 void kure_sidecar_load(struct kure_network *k, const char *weights);
+void kure_sidecar_save(struct kure_network *k, const char *weights); /* of a file that stays as it is */
 
 #endif

@@ -2,7 +2,9 @@
 #define _GNU_SOURCE
 #include "command.h"
 
+#include <errno.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "host_darknet.h"
@@ -14,6 +16,7 @@ static const struct kure_command commands[] = {
     {"stats", "CFG WEIGHTS", "mean, std, skewness, kurtosis and quantization noise of every layer's weights", kure_command_stats},
     {"theory", "[CFG WEIGHTS]", "error, best step and sensitivity to the step, of distributions or of layers", kure_command_theory},
     {"eval", "CFG WEIGHTS DATA", "top-1 and top-5 of a classifier, float or with quantized weights", kure_command_eval},
+    {"calibrate", "CFG WEIGHTS DATA", "ranges of activations from images; what each truncation policy clips", kure_command_calibrate},
     {"keys", "", "every cfg key: default, allowed values, meaning", kure_command_keys},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -22,7 +25,7 @@ static void print_help(FILE *out)
 {
     fprintf(out, "usage: darknet kure COMMAND [options]\n\n");
     for (int i = 0; i < COMMAND_COUNT; ++i) {
-        fprintf(out, "  %-7s %-17s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
+        fprintf(out, "  %-9s %-17s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
     }
     fprintf(out, "\n'darknet kure COMMAND --help' says more. Instruction set in use: %s.\n", kure_instruction_set());
 }
@@ -52,6 +55,21 @@ int kure_command(int argc, char **argv)
     }
     fprintf(stderr, "darknet kure: no command '%s': did you mean '%s'? See 'darknet kure --help'.\n", name, nearest(name)->name);
     return 2;
+}
+
+int kure_parse_count(const char *text, int most)
+{
+    char *end;
+    long n = strtol(text, &end, 10);
+    return end != text && !*end && n > 0 && n <= most ? (int)n : 0;
+}
+
+int kure_parse_seed(const char *text, uint64_t *seed)
+{
+    char *end;
+    errno = 0;
+    *seed = strtoull(text, &end, 10);
+    return *text >= '0' && *text <= '9' && !*end && errno == 0;
 }
 
 int kure_usage_error(const char *command, const char *format, ...)

@@ -7,6 +7,8 @@
 #ifndef KURE_COMMAND_H
 #define KURE_COMMAND_H
 
+#include <stdint.h>
+
 #include "table.h"
 
 struct kure_command {
@@ -18,7 +20,13 @@ int kure_command_plan(int argc, char **argv);
 int kure_command_stats(int argc, char **argv);
 int kure_command_theory(int argc, char **argv);
 int kure_command_eval(int argc, char **argv);
+int kure_command_calibrate(int argc, char **argv);
 int kure_command_keys(int argc, char **argv);
+
+/* --threads and the like: an integer from 1 to `most`; 0: wrong. */
+int kure_parse_count(const char *text, int most);
+/* --seed: 1, or 0: no integer from 0 on. */
+int kure_parse_seed(const char *text, uint64_t *seed);
 
 /* For wrong command lines: the sentence, where help is, and 2. */
 __attribute__((format(printf, 2, 3))) int kure_usage_error(const char *command, const char *format, ...);

@@ -1,6 +1,5 @@
 /* eval.c: `darknet kure eval CFG WEIGHTS DATA`: accuracy, float or quantized. */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdlib.h>
@@ -194,23 +193,6 @@ static void evaluate_points(network *net, struct kure_images *images, const stru
     kure_ptq_free(ptq);
 }
 
-/* An integer option from 1 to `most`; 0: wrong. */
-static int parse_count(const char *text, int most)
-{
-    char *end;
-    long n = strtol(text, &end, 10);
-    return end != text && !*end && n > 0 && n <= most ? (int)n : 0;
-}
-
-static int parse_seed(const char *text, struct request *r)
-{
-    char *end;
-    errno = 0;
-    r->seed = strtoull(text, &end, 10);
-    r->seed_given = 1;
-    return *text >= '0' && *text <= '9' && !*end && errno == 0;
-}
-
 static int check_request(const struct request *r)
 {
     if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error("eval", "more than %d combinations", KURE_MOST_POINTS);
@@ -257,11 +239,11 @@ static int parse_options(int argc, char **argv, struct request *r)
         else if (c == 's') r->simulate = 1;
         else if (c == 'q') status = kure_points_parse(&r->points, optarg, &error);
         else if (c == 1) status = kure_points_set_option(&r->points, options[which].name, optarg, &error);
-        else if (c == 'i' && !(r->images = parse_count(optarg, 999999999))) return kure_usage_error("eval", "--images %s: must be a positive integer", optarg);
-        else if (c == 'c' && !(r->calibration_images = parse_count(optarg, 999999999))) return kure_usage_error("eval", "--calibration-images %s: must be a positive integer", optarg);
-        else if (c == 'b' && !(r->bn_images = parse_count(optarg, 999999999))) return kure_usage_error("eval", "--bn-images %s: must be a positive integer", optarg);
-        else if (c == 'e' && !parse_seed(optarg, r)) return kure_usage_error("eval", "--seed %s: must be an integer from 0 on", optarg);
-        else if (c == 't' && !(r->threads = parse_count(optarg, MOST_THREADS))) return kure_usage_error("eval", "--threads %s: must be an integer from 1 to %d", optarg, MOST_THREADS);
+        else if (c == 'i' && !(r->images = kure_parse_count(optarg, 999999999))) return kure_usage_error("eval", "--images %s: must be a positive integer", optarg);
+        else if (c == 'c' && !(r->calibration_images = kure_parse_count(optarg, 999999999))) return kure_usage_error("eval", "--calibration-images %s: must be a positive integer", optarg);
+        else if (c == 'b' && !(r->bn_images = kure_parse_count(optarg, 999999999))) return kure_usage_error("eval", "--bn-images %s: must be a positive integer", optarg);
+        else if (c == 'e' && (r->seed_given = 1) && !kure_parse_seed(optarg, &r->seed)) return kure_usage_error("eval", "--seed %s: must be an integer from 0 on", optarg);
+        else if (c == 't' && !(r->threads = kure_parse_count(optarg, MOST_THREADS))) return kure_usage_error("eval", "--threads %s: must be an integer from 1 to %d", optarg, MOST_THREADS);
         else if (c == '?') return kure_usage_error("eval", "wrong option");
         if (status != KURE_OK) return kure_usage_error("eval", "%s", error.text);
     }

@@ -11,6 +11,7 @@
 #include "chunks.h"
 #include "error.h"
 #include "histogram.h"
+#include "levels.h"
 #include "policy.h"
 
 static const double MOMENTUM = 0.1; /* PyTorch's MovingAverageMinMaxObserver */
@@ -138,4 +139,27 @@ enum kure_status kure_observer_scale(const struct kure_observer *o, const struct
     }
     if (o->histogram) s.points = kure_histogram_points(o->histogram);
     return kure_summary_scale(&s, q, scale, error);
+}
+
+void kure_observer_error(const struct kure_observer *o, struct kure_scale scale, const struct kure_quantizer *q,
+                         struct kure_observed_error *out)
+{
+    struct kure_levels levels = kure_levels_of(scale, q);
+    struct kure_points points = kure_histogram_points(o->histogram);
+    double n = 0, below = 0, above = 0;
+    *out = (struct kure_observed_error){0};
+    for (size_t i = 0; i < points.n; i++) {
+        double x = points.value[i], level = levels.step > 0 ? rint(x / levels.step - levels.offset) : 0;
+        n += points.count[i];
+        if (level < levels.low) below += points.count[i];
+        if (level > levels.high) above += points.count[i];
+        level = levels.step > 0 ? fmin(fmax(level, levels.low), levels.high) + levels.offset : 0;
+        double error = x - level * levels.step;
+        out->signal += points.count[i] * x * x;
+        out->noise += points.count[i] * error * error;
+    }
+    if (n > 0) {
+        out->below = below / n;
+        out->above = above / n;
+    }
 }

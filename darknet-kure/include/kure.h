@@ -235,6 +235,13 @@ uint64_t kure_observer_add(struct kure_observer *o, const float *x, size_t n);
 /* q->truncation must be that of init, or after init_all any. Step 0 before the first batch. */
 KURE_CHECKED enum kure_status kure_observer_scale(const struct kure_observer *o, const struct kure_quantizer *q,
                                                   struct kure_scale *scale, struct kure_error *error);
+/* How a scale serves what was observed; of an observer that keeps a histogram. */
+struct kure_observed_error {
+    double below, above;  /* shares of the values that lie beyond the outermost levels by more than half a step */
+    double signal, noise; /* sums of x^2 and (x - Q(x))^2, rounding to the nearest */
+};
+void kure_observer_error(const struct kure_observer *o, struct kure_scale scale, const struct kure_quantizer *q,
+                         struct kure_observed_error *out);
 void kure_observer_reset(struct kure_observer *o); /* all but the moving averages */
 void kure_observer_free(struct kure_observer *o);
 

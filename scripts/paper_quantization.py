@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""Networks trained for one quantizer and evaluated under others: README's table of quantization-aware training.
+
+The demo's network with ReLU, which dorefa needs; every row of MODELS is fine-tuned alike from one float network a seed,
+in build/paper/quantization/seed-N. May be interrupted and run again: what is done is not done again. Writes table.md there
+and prints every promise ("mark") with its number and PASS or MISSED. Exit status 1: a mark is missed.
+Test: tests/test_paper_quantization.py
+"""
+import argparse
+import csv
+import hashlib
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+
+DARKNET = pathlib.Path("build/darknet")
+PICTURES = pathlib.Path("build/fashion-mnist/fashion.data")
+BITS, BATCHNORM_IMAGES = 4, 1280
+
+KURE = "[kurtosis]\ntarget=1.8\nlambda=1.0\n"
+FAMILY = "weight_bits:2-8 weight_step_ratio:0.7-1.3 weight_rounding:half_even,floor,ceil,to_zero"
+
+
+def quantization(**keys: object) -> str:
+    return "[quantization]\n" + "".join(f"{key}={value}\n" for key, value in {"bits": BITS, **keys}.items())
+
+
+MODELS = {  # name: (title, what its cfg has)
+    "control": ("float", ""),
+    "kure": ("KURE", KURE),
+    "ste": ("QAT, ste", quantization()),
+    "lsq": ("QAT, lsq", quantization(method="lsq", weight_truncation="mse")),
+    "dorefa": ("QAT, dorefa", quantization(method="dorefa", batchnorm="train")),
+    "kure-ste": ("KURE + QAT, ste", KURE + quantization()),
+    "kure-lsq": ("KURE + QAT, lsq", KURE + quantization(method="lsq", weight_truncation="mse")),
+    "kure-sample": ("KURE + sample", KURE + quantization(sample=FAMILY)),
+}
+ROUNDINGS = "half_away,half_up,half_down,half_to_zero,floor,ceil,to_zero,stochastic"
+GROUPS = {  # what differs from the quantizer of training, at 4 bits where nothing else is said: options of `kure eval`
+    "bits": [["--weight-bits", "8,6,5,4,3,2"]],
+    "step ratio": [["--weight-bits", "4", "--weight-step-ratio", "0.7,0.8,0.9,1.1,1.2,1.3"]],
+    "rounding": [["--weight-bits", "4", "--weight-rounding", ROUNDINGS], ["--weight-bits", "4", "--activation-rounding", ROUNDINGS]],
+    "truncation": [["--weight-bits", "4", "--weight-truncation", "mse,kl,gauss,laplace"],
+                   ["--weight-bits", "4", "--weight-truncation", "percentile", "--weight-truncation-value", "99.5"],
+                   ["--weight-bits", "4", "--weight-truncation", "lp,sigma", "--weight-truncation-value", "3"],
+                   ["--weight-bits", "4", "--activation-truncation", "minmax,mse,kl,gauss,laplace"]],
+}
+FLOAT_LOSS, LEAST = 1.0, (3, 2)  # points that QAT at 4 bits may cost; widths below the trained one
+
+
+class Seed:
+    """One seed's folder: cfgs, weights, evaluations; steps that are done carry the hash of what they were made from."""
+
+    def __init__(self, folder: pathlib.Path, seed: int, images: int):
+        self.folder, self.seed, self.images = folder, seed, images
+        folder.mkdir(parents=True, exist_ok=True)
+        self.data = folder / "fashion.data"
+        if PICTURES.exists():
+            self.data.write_text(re.sub(r"^backup=.*$", f"backup={folder}", PICTURES.read_text(), flags=re.M))
+
+    def step(self, out: pathlib.Path, command: list[str], inputs: list[pathlib.Path]) -> None:
+        text = "\n".join([*command, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in [DARKNET, *inputs])])
+        stamp, made_from = out.with_name(out.name + ".stamp"), hashlib.sha256(text.encode()).hexdigest()
+        if out.exists() and stamp.exists() and stamp.read_text() == made_from:
+            return
+        stamp.unlink(missing_ok=True)
+        with open(self.folder / "messages.log", "a", encoding="utf-8") as log:
+            status = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
+        if status or not out.exists():
+            sys.exit(f"'{' '.join(command)}' failed (status {status}); its messages are in {log.name}")
+        stamp.write_text(made_from)
+
+    def cfg(self, name: str, source: str, section: str) -> pathlib.Path:
+        text = pathlib.Path(source).read_text()
+        text = re.sub(r"^\[(?:quantization|kurtosis)\]\n(?:[^\[]*\n)?(?=\[)", "", text, flags=re.M)
+        text = re.sub(r"^seed=.*$", f"seed={self.seed}", text, flags=re.M).replace("activation=leaky", "activation=relu")
+        path = self.folder / f"{name}.cfg"
+        path.write_text(text.replace("[convolutional]", section + "[convolutional]", 1))
+        return path
+
+    def train(self, name: str, source: str, section: str, start: pathlib.Path | None = None) -> pathlib.Path:
+        cfg, out = self.cfg(name, source, section), self.folder / f"{name}.weights"
+        more = [str(start), "-clear"] if start else []
+        self.step(out, [str(DARKNET), "classifier", "train", str(self.data), str(cfg), *more], [cfg, *([start] if start else [])])
+        return out
+
+    def evaluate(self, name: str, point: str, options: list[str], cfg: pathlib.Path | None = None) -> list[dict]:
+        cfg, weights, out = cfg or self.folder / f"{name}.cfg", self.folder / f"{name}.weights", self.folder / f"{name}.{point}.csv"
+        count = ["--images", str(self.images)] if self.images else []
+        self.step(out, [str(DARKNET), "kure", "eval", str(cfg), str(weights), str(self.data), *count, *options, "--csv", str(out)], [cfg, weights])
+        with open(out, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def dorefa_group(self, group: str) -> dict[str, float]:
+        """Its weights are those of the forward pass, so the quantizer of training runs with another width or rounding."""
+        changes = {"bits": [f"weight_bits={b}" for b in (8, 6, 5, 4, 3, 2)], "rounding": [f"weight_rounding={r}" for r in ROUNDINGS.split(",")]}
+        found = {}
+        for change in changes.get(group, []):
+            cfg = self.cfg(f"dorefa.{change}", "cfg/fashion-qat.cfg", quantization(method="dorefa", batchnorm="train") + change + "\n")
+            found[change.split("=")[1]] = float(self.evaluate("dorefa", f"simulate.{change}", ["--simulate"], cfg)[0]["top1"])
+        return found
+
+    def run(self) -> dict[str, dict]:
+        """Model -> {"float": top-1, "trained": top-1 as trained, group: {point: top-1}}"""
+        print(f"\n== seed {self.seed} ==\ntraining the float network", flush=True)
+        start, found = self.train("baseline", "cfg/fashion.cfg", ""), {}
+        for name, (title, section) in MODELS.items():
+            print(title, flush=True)
+            self.train(name, "cfg/fashion-qat.cfg", section, start)
+            row = found[name] = {"float": None if name == "dorefa" else top1(self.evaluate(name, "float", []))[0]}
+            row["trained"] = top1(self.evaluate(name, "simulate", ["--simulate"]))[0] if "[quantization]" in section else None
+            for group, calls in GROUPS.items():
+                if name == "dorefa":
+                    row[group] = self.dorefa_group(group)
+                    continue
+                row[group] = {}
+                for i, options in enumerate(calls):
+                    rows = self.evaluate(name, f"{group}.{i}", ["--activation-bits", str(BITS), "--bn-images", str(BATCHNORM_IMAGES), *options])
+                    labels = [f"{value} {i}" if len(calls) > 1 else value for value in options[options.index(key_of(options)) + 1].split(",")]
+                    row[group].update(zip(labels, top1(rows)))
+        return found
+
+
+def key_of(options: list[str]) -> str:
+    """The option that has the list."""
+    return next((word for word, value in zip(options, options[1:]) if word.startswith("--") and "," in value),
+                next(word for word in reversed(options) if word.startswith("--") and not word.endswith("-value")))
+
+
+def top1(rows: list[dict]) -> list[float]:
+    return [float(row["top1"]) for row in rows]
+
+
+def untrained(group: dict[str, float], names: tuple[str, ...]) -> list[float]:
+    return [value for label, value in group.items() if label.split()[0] not in names]
+
+
+def spread(values: list[float | None]) -> str:
+    if any(value is None for value in values):
+        return ""
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{deviation}"
+
+
+def mean(values) -> float | None:
+    values = list(values)
+    return statistics.mean(values) if values else None
+
+
+def whole_grid(row: dict) -> float | None:
+    return mean(value for group in GROUPS for value in row[group].values()) if all(row[group] for group in GROUPS) else None
+
+
+def markdown(seeds: list[dict], names: list[int]) -> str:
+    widths = GROUPS["bits"][0][1].split(",")
+    others = [group for group in GROUPS if group != "bits"]
+    head = ["", "float", "as trained", *[f"{b} bits" for b in widths], *others, "all"]
+    lines = [f"Top-1 (%) on the test images of Fashion-MNIST, {BITS}-bit activations, mean ± standard deviation over seeds {', '.join(map(str, names))}.", "",
+             "| " + " | ".join(head) + " |", "|---|" + "---|" * (len(head) - 1)]
+    for model, (title, _) in MODELS.items():
+        rows = [seed[model] for seed in seeds]
+        cells = [spread([row[column] for row in rows]) for column in ("float", "trained")]
+        cells += [spread([row["bits"].get(b) for row in rows]) for b in widths]
+        cells += [spread([mean(row[group].values()) for row in rows]) for group in others]
+        lines.append(f"| {title} | " + " | ".join([*cells, spread([whole_grid(row) for row in rows])]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def marks(seeds: list[dict]) -> list[tuple[str, float, bool]]:
+    """(what was promised, what was measured, whether it holds)"""
+    def average(model, value):
+        return mean(value(seed[model]) for seed in seeds)
+
+    found = []
+    for method in ("ste", "lsq", "dorefa"):
+        loss = average("control", lambda row: row["float"]) - average(method, lambda row: row["trained"])
+        found.append((f"{method}, {BITS}-bit weights and activations, within {FLOAT_LOSS:g} point of float: points lost", loss, loss <= FLOAT_LOSS))
+    gain = average("kure-ste", whole_grid) - average("ste", whole_grid)
+    found.append(("KURE + QAT ahead of QAT on the mean over all points", gain, gain > 0))
+    for bits in LEAST:
+        gain = average("kure-ste", lambda row: row["bits"][str(bits)]) - average("ste", lambda row: row["bits"][str(bits)])
+        found.append((f"KURE + QAT ahead of QAT at {bits} bits, trained at {BITS}", gain, gain > 0))
+
+    def neither(row):
+        known = ("half_even", "floor", "ceil", "to_zero")
+        return mean([*[v for k, v in row["rounding"].items() if not (k.endswith(" 0") and k.split()[0] in known)], *row["truncation"].values()])
+
+    gain = average("kure-sample", neither) - average("kure-ste", neither)
+    found.append(("sample ahead of KURE + QAT on roundings and truncations that neither was trained with", gain, gain > 0))
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="1,2,3", help="default: %(default)s")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/paper/quantization"), help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=0, help="evaluate on the first N test images only")
+    arguments = parser.parse_args()
+    try:
+        names = [int(seed) for seed in arguments.seeds.split(",")]
+    except ValueError:
+        parser.error(f"--seeds {arguments.seeds}: must be whole numbers between commas")
+    if not PICTURES.exists() or not DARKNET.exists():
+        print("build/darknet or the images are missing: run 'make paper'", file=sys.stderr)
+        return 1
+    try:
+        seeds = [Seed(arguments.out / f"seed-{seed}", seed, arguments.images).run() for seed in names]
+    except KeyboardInterrupt:
+        print("Stopped. Run the same command again to go on from here.", file=sys.stderr)
+        return 130
+    table = markdown(seeds, names)
+    (arguments.out / "table.md").write_text(table, encoding="utf-8")
+    print(f"\n{table}")
+    found = marks(seeds)
+    for promise, value, holds in found:
+        print(f"{'PASS  ' if holds else 'MISSED'}  {promise}: {value:.2f}")
+    print(f"\nWrote {arguments.out}/table.md")
+    return 0 if all(holds for *_, holds in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
