@@ -92,7 +92,7 @@ static void refresh_weights(struct kure_network *k, int i)
     struct simulated_layer *s = &k->simulation->layers[i];
     struct kure_error error;
     if (!s->weights.q.bits) return;
-    struct kure_tensor t = kure_tensor_of(&k->net->layers[i], k->simulation->gradient);
+    struct kure_tensor t = kure_tensor_of(&k->net->layers[i], k->simulation->room);
     long long update = k->simulation->update;
     s->weights.noise = noise_of(k, update, i, USE_WEIGHTS);
     s->weights.frozen = is_frozen(k, s);
@@ -272,11 +272,11 @@ static void backward_outputs(struct kure_network *k, struct simulated_layer *s, 
         return;
     }
     if (s->activation != LINEAR) {
-        ensure_room(&all->activated, &all->activated_size, (size_t)n);
-        if (s->before.q.bits) kure_activation_quantize(&s->before, l, x, all->activated, &before);
-        else memcpy(all->activated, x, (size_t)n * sizeof(float));
-        activate_outputs(s, all->activated, n);
-        x = all->activated;
+        ensure_room(&all->room, &all->room_size, (size_t)n);
+        if (s->before.q.bits) kure_activation_quantize(&s->before, l, x, all->room, &before);
+        else memcpy(all->room, x, (size_t)n * sizeof(float));
+        activate_outputs(s, all->room, n);
+        x = all->room;
     }
     kure_activation_mask(&s->after, l, x, l->delta, &after);
     activation_gradient(s, x, n, l->delta);
@@ -305,10 +305,10 @@ void kure_simulate_backward(layer l, network net)
         return;
     }
     struct kure_frozen_batchnorm frozen = frozen_of(&l);
-    own.weight_updates = k->simulation->gradient;
+    own.weight_updates = k->simulation->room;
     memset(own.weight_updates, 0, s->weights.rows * s->weights.row_length * sizeof(float));
     memset(s->weights.bias_gradient, 0, s->weights.rows * sizeof(float));
     s->backward(own, net);
     struct kure_tensor t = kure_tensor_of(&l, NULL);
-    kure_weights_add_gradient(&s->weights, &t, own.weight_updates, l.weight_updates, s->weights.frozen ? &frozen : NULL);
+    kure_weights_add_gradient(&s->weights, &t, own.weight_updates, l.weight_updates, s->weights.frozen ? &frozen : NULL, k->simulation->rows);
 }

@@ -86,14 +86,18 @@ void kure_simulation_attach(struct kure_network *k)
     if (!s || !s->layers) kure_stop(&(struct kure_error){"not enough memory for [quantization]"});
     k->simulation = s;
     s->stale = 1;
-    size_t largest = 1;
+    size_t longest = 1;
+    s->room_size = 1;
     for (int i = 0; i < k->plan.count; ++i) {
-        size_t n = k->plan.rows[i].rows * k->plan.rows[i].row_length;
-        if (k->plan.rows[i].weight.bits && n > largest) largest = n;
+        const struct kure_plan_row *row = &k->plan.rows[i];
+        size_t n = row->rows * row->row_length;
+        if (row->weight.bits && n > s->room_size) s->room_size = n;
+        if (row->weight.bits && row->row_length > longest) longest = row->row_length;
         attach_layer(k, i);
     }
-    s->gradient = malloc(largest * sizeof(float));
-    if (!s->gradient) kure_stop(&(struct kure_error){"not enough memory for [quantization]"});
+    s->room = malloc(s->room_size * sizeof(float));
+    s->rows = malloc(KURE_ROW_PARTS * longest * sizeof(float));
+    if (!s->room || !s->rows) kure_stop(&(struct kure_error){"not enough memory for [quantization]"});
 }
 
 void kure_simulation_release(struct kure_network *k)
@@ -112,8 +116,8 @@ void kure_simulation_release(struct kure_network *k)
     }
     free(s->layers);
     free(s->input);
-    free(s->gradient);
-    free(s->activated);
+    free(s->room);
+    free(s->rows);
     free(s);
     k->simulation = NULL;
 }

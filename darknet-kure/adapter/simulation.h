@@ -25,9 +25,9 @@ struct kure_simulation {
     struct simulated_layer *layers; /* [plan.count] */
     float *input;                   /* [input_size] the network's input, quantized */
     size_t input_size;
-    float *gradient;                /* room for the largest weight tensor */
-    float *activated;               /* [activated_size] room for the largest output */
-    size_t activated_size;
+    float *room;                    /* [room_size] for one weight tensor or one output at a time */
+    size_t room_size;
+    float *rows;                    /* KURE_ROW_PARTS of the longest row of weights */
     struct kure_learned_rate rate;  /* of the update under way */
     long long update;               /* whose weights and scales are in force */
     int drawing;                    /* in force is what sample= drew, not the plan's own quantizers */

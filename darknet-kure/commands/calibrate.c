@@ -234,6 +234,7 @@ int kure_command_calibrate(int argc, char **argv)
     if (kure_hash_file(r.weights, table.model, &error) != KURE_OK) kure_stop(&error);
     add_rows(&table, &r, calibration, &plan, plan.quantizers);
     kure_table_print(&table, stdout);
+    fflush(stdout); /* before what stderr says of it */
     status = kure_write_tables(&table, r.csv, r.json);
     if (status == 0 && plan.quantizers && !r.report) {
         kure_calibration_save(ptq, calibration, r.weights);

@@ -17,14 +17,13 @@ enum kure_status kure_weights_init(struct kure_weight_quantizer *w, const struct
     w->values = malloc(rows * row_length * sizeof *w->values);
     w->scales = calloc(rows, sizeof *w->scales);
     w->factors = calloc(rows, sizeof *w->factors);
-    w->row = malloc(row_length * sizeof *w->row);
     w->place = calloc(rows, sizeof *w->place);
     struct kure_error slot;
     enum kure_status status = kure_weights_add_slot(w, q->bits, &slot);
     w->descent = calloc(rows, sizeof *w->descent);
     w->biases = calloc(rows, sizeof *w->biases);
     w->bias_gradient = calloc(rows, sizeof *w->bias_gradient);
-    if (w->values && w->scales && w->factors && w->row && w->place && w->descent && w->biases && w->bias_gradient && status == KURE_OK) return KURE_OK;
+    if (w->values && w->scales && w->factors && w->place && w->descent && w->biases && w->bias_gradient && status == KURE_OK) return KURE_OK;
     kure_weights_free(w);
     return kure_fail_memory(error);
 }
@@ -34,7 +33,6 @@ void kure_weights_free(struct kure_weight_quantizer *w)
     free(w->values);
     free(w->scales);
     free(w->factors);
-    free(w->row);
     free(w->place);
     free(w->states);
     free(w->slot_bits);
@@ -129,6 +127,10 @@ static enum kure_status find_scales(struct kure_weight_quantizer *w, const float
 void kure_weights_settle(struct kure_weight_quantizer *w, const struct kure_learned_rate *rate)
 {
     if (!w->has_gradient) return;
+    for (size_t c = 1; !by_row(w) && c < w->rows; ++c) {
+        w->descent[0] += w->descent[c];
+        w->descent[c] = 0;
+    }
     for (size_t p = 0; p < (by_row(w) ? w->rows : 1); ++p) {
         if (w->state[p].least > 0) kure_learned_descend(&w->state[p], w->descent[p], rate, &w->q);
         w->descent[p] = 0;
@@ -201,17 +203,17 @@ void kure_weights_fold_biases(struct kure_weight_quantizer *w, const struct kure
 }
 
 /* g [in, out]: of values -> of the weights' row that the quantizer saw */
-static void pass_row(struct kure_weight_quantizer *w, const struct kure_tensor *t, size_t c, size_t features, float *g)
+static void pass_row(struct kure_weight_quantizer *w, const struct kure_tensor *t, size_t c, size_t features, float *g, float *room)
 {
     size_t k = w->row_length, part = by_row(w) ? w->place[c] : 0;
     if (w->factors[c] == 0) return;
-    kure_cpu()->multiply(t->weights + c * k, w->row, k, w->factors[c]);
+    kure_cpu()->multiply(t->weights + c * k, room, k, w->factors[c]);
     struct kure_noise noise = w->noise;
     noise.first += w->place[c] * k;
     if (is_learned(w)) { /* values = Q(w s)/s, so that the step's gradient is that of Q over s */
-        w->descent[part] += kure_learned_step_gradient(w->row, g, k, features, w->scales[part], &w->q, &noise) / (w->frozen ? 1 : w->factors[c]);
+        w->descent[w->place[c]] += kure_learned_step_gradient(room, g, k, features, w->scales[part], &w->q, &noise) / (w->frozen ? 1 : w->factors[c]);
     }
-    kure_ste_backward(w->row, g, g, k, w->scales[part], &w->q, &noise);
+    kure_ste_backward(room, g, g, k, w->scales[part], &w->q, &noise);
 }
 
 /* d/d s of a row, s = gamma / sqrt(variance + eps), becomes that of gamma; beta's is the bias' own. */
@@ -226,7 +228,7 @@ static void add_batchnorm_gradient(const struct kure_weight_quantizer *w, const 
 }
 
 void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kure_tensor *t, float *gradient, float *updates,
-                               const struct kure_frozen_batchnorm *frozen)
+                               const struct kure_frozen_batchnorm *frozen, float *room)
 {
     size_t k = w->row_length, features = by_row(w) ? k : k * w->rows;
     if (w->method == KURE_METHOD_DOREFA) {
@@ -235,11 +237,14 @@ void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kur
         return;
     }
     w->has_gradient = is_learned(w);
-    for (size_t c = 0; c < w->rows; ++c) {
-        float *g = gradient + c * k;
-        float s = frozen ? kure_fold_factor(t->gamma[c], t->variance[c]) : 1;
-        pass_row(w, t, c, features, g);
-        if (frozen) add_batchnorm_gradient(w, t, c, g, frozen);
-        for (size_t i = 0; i < k; ++i) updates[c * k + i] += s * g[i];
+    KURE_PARALLEL_FOR(w->rows * k)
+    for (size_t part = 0; part < KURE_ROW_PARTS; ++part) {
+        for (size_t c = part; c < w->rows; c += KURE_ROW_PARTS) {
+            float *g = gradient + c * k;
+            float s = frozen ? kure_fold_factor(t->gamma[c], t->variance[c]) : 1;
+            pass_row(w, t, c, features, g, room + part * k);
+            if (frozen) add_batchnorm_gradient(w, t, c, g, frozen);
+            for (size_t i = 0; i < k; ++i) updates[c * k + i] += s * g[i];
+        }
     }
 }

@@ -14,6 +14,8 @@
 
 #include "learned_parameter.h"
 
+enum { KURE_ROW_PARTS = 16 }; /* that the rows of a tensor are worked on in, side by side */
+
 struct kure_weight_quantizer {
     struct kure_quantizer q; /* bits = 0: none, and nothing below holds */
     size_t rows, row_length;
@@ -23,7 +25,7 @@ struct kure_weight_quantizer {
     enum kure_method method;  /* ste, lsq or dorefa, which works on the raw tensor */
     int has_scales;
     int has_gradient;         /* of the learned steps, for the update that ends */
-    double *descent;          /* [rows] or [1] negative gradients of the learned steps */
+    double *descent;          /* [rows] negative gradients of the learned steps; of one step they add up */
     float *values;            /* [rows][row_length] */
     struct kure_scale *scales; /* [rows], or [1] with granularity tensor */
     float *factors;           /* [rows] s; 0: the row stays float. Without folding all 1 */
@@ -33,7 +35,6 @@ struct kure_weight_quantizer {
     struct kure_learned_parameter *states, *state; /* state: of this update */
     int *slot_bits;           /* [slots]; the first one is the plan's */
     int slots;
-    float *row;               /* [row_length] room */
     float *biases;            /* [rows] with frozen batch norm: beta - mean*s */
     float *bias_gradient;     /* [rows] room for the negative gradient of these */
 };
@@ -78,9 +79,10 @@ int kure_weights_clip(const struct kure_weight_quantizer *w);
  * masked on the way. Both [rows][row_length].
  * frozen [in, out]: NULL, or with frozen batch norm what it leaves: gradient is that of
  * Q(w*s), bias_gradient that of the biases; w, gamma and beta get theirs by the chain
- * rule, mean and variance being constants. */
+ * rule, mean and variance being constants.
+ * room: [KURE_ROW_PARTS][row_length] */
 void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kure_tensor *tensor, float *gradient, float *updates,
-                               const struct kure_frozen_batchnorm *frozen);
+                               const struct kure_frozen_batchnorm *frozen, float *room);
 
 /* w->biases from the statistics of a frozen batch norm. */
 void kure_weights_fold_biases(struct kure_weight_quantizer *w, const struct kure_tensor *tensor, const struct kure_frozen_batchnorm *frozen);
