@@ -20,7 +20,7 @@ PICTURES = pathlib.Path("build/fashion-mnist/fashion.data")
 BITS, BATCHNORM_IMAGES = 4, 1280
 
 KURE = "[kurtosis]\ntarget=1.8\nlambda=1.0\n"
-FAMILY = "weight_bits:2-8 weight_step_ratio:0.7-1.3 weight_rounding:half_even,floor,ceil,to_zero"
+FAMILY = "weight_bits:2-8 weight_step_ratio:0.7-1.3"
 
 
 def quantization(**keys: object) -> str:
@@ -133,10 +133,6 @@ def top1(rows: list[dict]) -> list[float]:
     return [float(row["top1"]) for row in rows]
 
 
-def untrained(group: dict[str, float], names: tuple[str, ...]) -> list[float]:
-    return [value for label, value in group.items() if label.split()[0] not in names]
-
-
 def spread(values: list[float | None]) -> str:
     if any(value is None for value in values):
         return ""
@@ -184,8 +180,7 @@ def marks(seeds: list[dict]) -> list[tuple[str, float, bool]]:
         found.append((f"KURE + QAT ahead of QAT at {bits} bits, trained at {BITS}", gain, gain > 0))
 
     def neither(row):
-        known = ("half_even", "floor", "ceil", "to_zero")
-        return mean([*[v for k, v in row["rounding"].items() if not (k.endswith(" 0") and k.split()[0] in known)], *row["truncation"].values()])
+        return mean([*row["rounding"].values(), *row["truncation"].values()])
 
     gain = average("kure-sample", neither) - average("kure-ste", neither)
     found.append(("sample ahead of KURE + QAT on roundings and truncations that neither was trained with", gain, gain > 0))
