@@ -67,7 +67,6 @@ CASES = {
     "unknown rounding": quantization("rounding=nearest", "rounding=nearest", "half_even"),
     "unknown method": quantization("method=lsqq", "method=lsqq", "ste", "lsq"),
     "unknown truncation": quantization("weight_truncation=max", "weight_truncation=max", "minmax"),
-    "key not built": quantization("profile=onnx", "profile", "not in this version"),
     "quantizer key twice": quantization(f"weight_bits=4\nweight_bits=4 {HERE}", "weight_bits", "twice"),
     "section twice": (text() + f"[quantization]\nbits=8\n[quantization] {HERE}\nbits=8\n", ("quantization", "twice")),
     "a layer that cannot obey": quantization("bits=8", "layer 1", "granularity", layer=f"activation_granularity=channel {HERE}"),

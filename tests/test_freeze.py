@@ -183,7 +183,7 @@ def test_prediction_is_that_of_stock_batch_norm(build, tmp_path):
 @pytest.mark.parametrize("keys,words", (
     (dict(batchnorm="freeze"), ("freeze_at", "at least 1")), (dict(batchnorm="freeze", freeze_at=0), ("freeze_at", "at least 1")),
     (dict(freeze_at=5), ("freeze_at", "batchnorm=freeze")), (dict(batchnorm="freeze", freeze_at=5, start=9), ("freeze_at", "at least 9")),
-    (dict(batchnorm="freeze", freeze_at=5, method="dorefa"), ("freeze", "dorefa")), (dict(batchnorm="freeze", freeze_at=-1), ("freeze_at=-1",)),
+    (dict(batchnorm="freeze", freeze_at=5, method="dorefa"), ("freeze", "dorefa")), (dict(batchnorm="freeze", freeze_at=5, weight_bits=0), ("freeze", "no layer")), (dict(batchnorm="freeze", freeze_at=-1), ("freeze_at=-1",)),
 ))
 def test_faults(keys, words, build, tmp_path):
     (tmp_path / "net.cfg").write_text(cfg_of(dict(bits=4, **keys), LAYERS))

@@ -1,5 +1,6 @@
 """method=lsq, pact and dorefa on the real Darknet: one update of all that is learned, against tests/simulated.py."""
 import json
+import re
 
 import numpy as np
 import pytest
@@ -23,8 +24,10 @@ def sidecar(path):
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8:8 + length])
-    return {name: np.frombuffer(data[8 + length:][slice(*entry["data_offsets"])], np.float32)
-            for name, entry in header.items() if name != "__metadata__"}
+    tensors = {name: np.frombuffer(data[8 + length:][slice(*entry["data_offsets"])], np.float32)
+               for name, entry in header.items() if name != "__metadata__"}
+    short = [re.sub(r"((?:weight_scales|range_\w+))\..*", r"\1", name) for name in tensors]  # without policy and width
+    return {**{alias: x for alias, x in zip(short, tensors.values()) if short.count(alias) == 1}, **tensors}
 
 
 def updated_steps(build, folder, **keys):

@@ -162,6 +162,8 @@ def test_bare_keys_go_together(build, trained):
     rows = evaluate(build, folder, "--bits", "8,4,2", "--rounding", "floor", "--first-bits", "4")
     assert [(row["weight_bits"], row["activation_bits"]) for row in rows] == [("8", "8"), ("4", "4"), ("2", "2")]
     assert all(row["weight_rounding"] == row["activation_rounding"] == "floor" for row in rows)
+    row, = evaluate(build, folder, "--weight-bits", "0", "--activation-bits", "8", "--rounding", "floor")
+    assert row["activation_rounding"] == "floor"
     apart = evaluate(build, folder, "--weight-bits", "8,4", "--activation-bits", "8,4")
     assert [(row["weight_bits"], row["activation_bits"]) for row in apart] == [("8", "8"), ("8", "4"), ("4", "8"), ("4", "4")]
 
@@ -228,6 +230,48 @@ def test_statistics_come_back(build, trained):
     assert abs(top1_images(rows[1]) - hits(scores(tensors, x, batch_statistics=statistics), truth)) <= 1
 
 
+def test_one_value_has_no_variance(build, trained):
+    """Batch norm behind a connected layer: a batch of one image is named, not estimated from."""
+    folder, *_ = trained
+    body = networks.section("connected", output=8, activation="relu", batch_normalize=1) + networks.classifier_head(CLASSES, connected=True)
+    (folder / "connected.cfg").write_text(cfg_of(16, body))
+    programs.succeed(build.darknet(folder, "classifier", "train", DATA, "connected.cfg"))
+    arguments = ("kure", "eval", "connected.cfg", "connected.weights", DATA, "--bn-images")
+    programs.succeed(build.darknet(folder, *arguments, 32))
+    programs.refuse(build.darknet(folder, *arguments, 33), "layer 0 [connected]", "variance", "--bn-images")
+
+
+def test_layers_with_keys_of_their_own(build, trained):
+    """A [quantize] layer is float in a float evaluation; a layer's value of a policy does not disturb the calibration."""
+    folder, *_ = trained
+    body = BODY.replace("[avgpool]", networks.section("quantize", bits=4) + "[avgpool]")
+    (folder / "own.cfg").write_text(cfg_of(body=body))
+    float_row, = evaluate(build, folder)
+    assert evaluate(build, folder, cfg="own.cfg")[0]["top1"] == float_row["top1"]
+    body = BODY.replace("filters=12\n", "filters=12\nactivation_truncation_value=4\n", 1)
+    (folder / "own.cfg").write_text(cfg_of(body=body + networks.section("quantization", bits=8, activation_truncation="sigma", activation_truncation_value=3)))
+    rows = evaluate(build, folder, "--activation-bits", "8", "--activation-truncation", "sigma", "--activation-truncation-value", "3", cfg="own.cfg")
+    assert rows[0]["activation_truncation"] == "sigma"
+    body = BODY.replace("filters=12\n", "filters=12\nactivation_bits=12\n", 1)
+    (folder / "own.cfg").write_text(cfg_of(body=body + networks.section("quantization", bits=8)))
+    result = build.darknet(folder, "kure", "eval", "own.cfg", "net.weights", DATA, "--activation-bits", "8", "--activation-truncation", "ema,mse")
+    programs.refuse(result, "layer 2", "12", "mse")
+
+
+def test_simulation_of_the_last_batch(build, trained):
+    """`start` counts updates of the cfg's batch, whatever the number of images in the last batch of an evaluation."""
+    folder, *_ = trained
+    (folder / "start.cfg").write_text(cfg_of(16) + networks.section("quantization", bits=2, start=100))
+    programs.succeed(build.darknet(folder, "classifier", "train", DATA, "start.cfg"))
+    for images in (32, 33):
+        rows = []
+        for flags in ((), ("--simulate",)):
+            programs.succeed(build.darknet(folder, "kure", "eval", "start.cfg", "start.weights", DATA, "--images", images, *flags, "--csv", "out.csv"))
+            with open(folder / "out.csv", newline="") as file:
+                rows += list(csv.DictReader(file))
+        assert rows[0]["top1"] == rows[1]["top1"], "the training ended before the start of simulation"
+
+
 # ---- faults ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("arguments,words,status", (
@@ -237,6 +281,7 @@ def test_statistics_come_back(build, trained):
     (("--seed", 5), ("--seed",), 2), (("--seed", "-1", "--bn-images", 5), ("--seed -1",), 2), (("--seed", "x", "--bn-images", 5), ("--seed x",), 2),
     (("--bn-images", 0), ("--bn-images 0",), 2), (("--simulate", "--bn-images", 5), ("--simulate",), 2),
     (("--activation-rounding", "floor"), ("activation_rounding=floor", "activation_bits=0"), 2),
+    (("--quantize", "profile=onnx"), ("profile", "--simulate"), 2), (("--weight-truncation-value", 0), ("weight_truncation_value=0", "positive"), 2),
     (("--weight-bits", 0, "--activation-bits", 8, "--weight-grid", "full"), ("weight_grid=full", "weight_bits=0"), 2),
     (("--activation-bits", 8, "--activation-granularity", "channel"), ("activation_granularity=channel",), 2),
     (("--activation-bits", 12, "--activation-truncation", "mse"), ("activations'", "12", "mse"), 2),

@@ -92,6 +92,8 @@ def test_input_of_symmetric_targets(build, tmp_path):
     (dict(profile="ncnn", weight_granularity="tensor"), ("weight_granularity=tensor", "channel")), (dict(profile="pow2", weight_step="free"), ("weight_step=free", "power_of_two")),
     (dict(profile="onnx", first_bits=5), ("weight_bits=5", "8, 4")), (dict(profile="onnx", method="dorefa", batchnorm="train"), ("dorefa",)),
     (dict(profile="onnx", sample="rounding:half_even,floor"), ("profile=onnx", "rounding=floor")),
+    (dict(profile="tensorrt", method="pact"), ("pact", "tensorrt", "symmetric")), (dict(profile="ncnn", method="pact"), ("pact", "ncnn")),
+    (dict(profile="onnx", first_bits=0, last_bits=4), ("activation_bits=4", "it takes 8")),
 ))
 def test_refused(quantization, words, build, tmp_path):
     (tmp_path / "net.cfg").write_text(cfg_of(quantization, networks.conv(4, activation="relu") + networks.conv(4, activation="relu") + networks.classifier_head(3)))
@@ -111,6 +113,20 @@ def test_resume(profile, build, tmp_path):
     expected = build.train(whole, text, "net.weights", "-updates", 6)
     build.train(halves, text, "net.weights", "-updates", 3)
     assert build.train(halves, text, "net.weights", "-updates", 6, "-weights", "net.weights") == expected
+
+
+def test_drawn_widths_with_a_shared_range(build, tmp_path):
+    """The route has no quantizer of its own, so nothing is drawn for it."""
+    text = detector(profile="tflite", sample="weight_bits:4,8 activation_bits:8").replace("[net]\n", "[net]\nseed=4\n")
+    build.train(tmp_path, text, "net.weights", "-updates", 3)
+
+
+def test_other_draws_are_not_shared(build, tmp_path):
+    """An input with a step ratio of its own has another range than the one whose ratio is drawn."""
+    layers = (networks.conv(6, batch_normalize=0) + networks.conv(4, batch_normalize=0, activation="linear", activation_step_ratio=1)
+              + networks.section("route", layers="-1,-2") + networks.conv(5, size=1, batch_normalize=0, activation="relu") + networks.classifier_head(3))
+    rows, _ = plan(build, tmp_path, cfg_of(dict(profile="tflite", sample="activation_step_ratio:0.5-1.5"), layers))
+    assert rows[2]["output"].startswith("8 bits") and not any("shared" in row["output"] for row in rows)
 
 
 def test_learned_steps_requantize_at_the_route(build, tmp_path):

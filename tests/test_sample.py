@@ -99,17 +99,17 @@ def test_a_learned_step_for_every_width(build, tmp_path):
     cfg = cfg_of(dict(weight_bits=4, activation_bits=8, method="lsq", sample="weight_bits:3-5 activation_bits:6,8"), seed=3)
     build.train(tmp_path, cfg, "net.weights", "-updates", 30)
     tensors = sidecar(tmp_path / "net.weights.kure")
-    steps = {bits: tensors[f"layers.2.weight_scales{suffix}"].reshape(-1, 4)[:, 0] for bits, suffix in ((3, ".3"), (4, ""), (5, ".5"))}
+    steps = {bits: tensors[f"layers.2.weight_scales{suffix}"].reshape(-1, 4)[:, 0] for bits, suffix in ((3, ".lsq.3"), (4, ".lsq.4"), (5, ".lsq.5"))}
     assert (steps[3] > 1.5 * steps[4]).all() and (steps[4] > 1.5 * steps[5]).all(), "a width more halves the step, or nearly"
-    assert tensors["layers.2.range_after"][5] < tensors["layers.2.range_after.ema.6"][5] / 2
-    assert "layers.0.weight_scales.3" not in tensors, "the first layer has first_bits"
+    assert tensors["layers.2.range_after.lsq.8"][5] < tensors["layers.2.range_after.lsq.6"][5] / 2
+    assert "layers.0.weight_scales.lsq.3" not in tensors, "the first layer has first_bits"
 
 
 def test_ranges_serve_all_widths(build, tmp_path):
     """Those of ema do not depend on the width: one range, observed in every update; those of mse do."""
     build.train(tmp_path, cfg_of(dict(bits=4, sample="activation_bits:2-8 activation_truncation:ema,mse"), seed=3), "net.weights", "-updates", 8)
     names = {name for name in sidecar(tmp_path / "net.weights.kure") if name.startswith("layers.2.range_after")}
-    assert names == {"layers.2.range_after"} | {f"layers.2.range_after.mse.{bits}" for bits in range(2, 9)}
+    assert names == {"layers.2.range_after.ema"} | {f"layers.2.range_after.mse.{bits}" for bits in range(2, 9)}
 
 
 def test_evaluation_uses_the_sections_own_keys(build, pictures, tmp_path):
@@ -125,10 +125,40 @@ def test_evaluation_uses_the_sections_own_keys(build, pictures, tmp_path):
     assert rows[0]["top1"] == rows[1]["top1"] and rows[0]["weight_bits"] == "4" and rows[0]["weight_rounding"] == "half_even"
 
 
+def test_another_width_starts_anew(build, tmp_path):
+    """A learned step belongs to its width, with sample= and without; what it knew of the others stays."""
+    def steps(bits, suffix):
+        return sidecar(tmp_path / "net.weights.kure")[f"layers.2.weight_scales.lsq.{suffix}"].reshape(-1, 4)[:, 0].copy()
+
+    keys = dict(activation_bits=8, method="lsq")
+    build.train(tmp_path, cfg_of(dict(weight_bits=4, sample="weight_bits:3-5", **keys), seed=3), "net.weights", "-updates", 20)
+    three, four = steps(4, 3), steps(4, 4)
+    build.train(tmp_path, cfg_of(dict(weight_bits=3, sample="weight_bits:3-5", learned_rate=0, **keys), seed=3), "net.weights", "-updates", 22,
+                "-weights", "net.weights")
+    assert np.array_equal(steps(3, 3), three) and np.array_equal(steps(3, 4), four)
+    build.train(tmp_path, cfg_of(dict(weight_bits=8, learned_rate=0, **keys), seed=3), "net.weights", "-updates", 23, "-weights", "net.weights")
+    assert (steps(8, 8) < three / 4).all()
+
+
+@pytest.mark.parametrize("keys", (dict(activation_truncation="mse"), dict(method="lsq")), ids=("mse", "lsq"))
+def test_prediction_is_possible_from_the_first_update_on(keys, build, tmp_path):
+    """Whatever has been drawn so far, the range of the section's own quantizer is known."""
+    cfg = cfg_of(dict(bits=8, sample="activation_bits:2-8", **keys), seed=2)
+    build.train(tmp_path, cfg, "net.weights", "-updates", 1)
+    programs.succeed(build.harness(tmp_path, "forward", "net.cfg", "out", "-weights", "net.weights"))
+
+
+def test_a_value_for_one_of_the_policies(build, tmp_path):
+    cfg = cfg_of(dict(bits=4, weight_truncation="percentile", weight_truncation_value=99, sample="weight_truncation:percentile,minmax,mse"), seed=2)
+    build.train(tmp_path, cfg, "net.weights", "-updates", 6)
+
+
 @pytest.mark.parametrize("sample,extra,words", (
     ("weight_bits:3-8 step_ratio", {}, ("step_ratio", "key:values")), ("weight_bit:3-8", {}, ("weight_bit", "weight_bits")),
-    ("weight_bits:1-8", {}, ("1", "2 to 16")), ("weight_bits:8-3", {}, ("backwards",)), ("weight_bits:3-99", {}, ("bits=99",)),
-    ("weight_bits:", {}, ("bits",)), ("rounding:nearest", {}, ("rounding=nearest", "half_even")), ("rounding:half_even,", {}, ("rounding",)),
+    ("weight_bits:1-8", {}, ("1", "2 to 16")), ("weight_bits:8-3", {}, ("backwards",)), ("weight_bits:3-99", {}, ("99", "weight_bits", "2 to 16")),
+    ("weight_bits:", {}, ("weight_bits", "no value")), ("weight_bits: 3-8", {}, ("weight_bits", "without a blank")),
+    ("weight_bits:3-8;rounding:floor", {}, ("separated by blanks",)), ("weight_bits:4,4", {}, ("twice",)), ("weight_bits:3-8,", {}, ("3-8", "weight_bits")),
+    ("weight_bits:4 activation_bits:3-8", dict(activation_bits=0), ("item 2", "nothing")), ("weight_bits:3-8", dict(method="lsq", every=5), ("every",)), ("rounding:nearest", {}, ("rounding=nearest", "half_even")), ("rounding:half_even,", {}, ("rounding",)),
     ("grid:full,narrow", {}, ("grid", "cannot be drawn")), ("granularity:tensor", {}, ("granularity", "cannot be drawn")),
     ("bits:3-8 weight_bits:4", {}, ("weight_bits", "twice")), ("weight_bits:2-3", {}, ("weight_bits:2-3", "bits=4")),
     ("weight_truncation:mse,kl", {}, ("truncation=minmax",)), ("weight_truncation:minmax,percentile", {}, ("percentile", "truncation_value")),

@@ -79,7 +79,7 @@ static inline int kure_activation_ready(const struct kure_activation_quantizer *
     return a->now && a->now->state[0] > 0;
 }
 
-/* Names a slot in a file: "" for the first, ".mse.4" */
+/* Names a slot in a file, by what its state depends on: "ema", "mse.4", "lsq.4" */
 void kure_activation_slot_name(const struct kure_activation_quantizer *a, int slot, char *out, size_t size);
 
 /* Quantizes by q, which sample= has drawn, from now on. */

@@ -5,6 +5,8 @@
  * Every batch-norm layer normalizes by the statistics of the batch, as in training, and
  * these are combined over all batches; the rest of the network predicts.
  */
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "ptq.h"
@@ -35,6 +37,12 @@ static void forward(layer l, network net)
     struct batchnorm_sums *s = &k->reestimation->layers[net.index];
     size_t channels = kure_batchnorm_channels(&l);
     double values = (double)l.outputs * l.batch / (double)channels;
+    if (values < 2) {
+        struct kure_error error;
+        snprintf(error.text, sizeof error.text, "layer %d [%s]: a batch of one image has one value a channel here, and so no variance: choose batch= in "
+                 "the cfg and --bn-images so that no batch is of one image", net.index, k->plan.rows[net.index].type);
+        kure_stop(&error);
+    }
     net.train = 1; /* read by batch norm alone here */
     s->forward(l, net);
     for (size_t c = 0; c < channels; ++c) { /* Darknet's variance is the unbiased one */
@@ -77,6 +85,11 @@ static void end(struct kure_network *k)
         if (!s->forward) continue;
         *function_of(k, i) = s->forward;
         for (size_t c = 0; c < kure_batchnorm_channels(l); ++c) {
+            if (!isfinite(s->mean[c]) || !isfinite(s->square[c])) {
+                struct kure_error error;
+                snprintf(error.text, sizeof error.text, "layer %d [%s]: values that are not finite: no batch-norm statistics", i, k->plan.rows[i].type);
+                kure_stop(&error);
+            }
             double mean = s->mean[c] / s->values, square = s->square[c] - s->values * mean * mean;
             l->rolling_mean[c] = (float)mean;
             l->rolling_variance[c] = (float)((square > 0 ? square : 0) / (s->values > 1 ? s->values - 1 : 1));

@@ -15,8 +15,7 @@ struct kure_calibration {
 
 /* A quantizer wherever one can sit: what it observes does not depend on its width. */
 static const struct kure_point everywhere = {.activations = {.bits = 8, .step_ratio = 1, .grid = KURE_GRID_FULL},
-                                             .weights = {.step_ratio = 1, .symmetric = 1},
-                                             .first_bits = 8, .last_bits = 8};
+                                             .first_bits = 8, .last_bits = 8, .everywhere = 1};
 
 static void observe_all(struct kure_activation_quantizer *a)
 {

@@ -19,15 +19,19 @@ struct kure_point {
     struct kure_quantizer weights, activations; /* bits = 0: all float, the first and the last layers too */
     int first_bits, last_bits;
     int fold;
+    int everywhere;           /* whatever quantizer keys the layers have, but for quantize=0 */
 };
 
 /* Post-training quantization: the float weights and batch-norm statistics are kept while points replace them. */
 struct kure_ptq;
 struct kure_ptq *kure_ptq_begin(network *net);
-void kure_ptq_free(struct kure_ptq *ptq); /* the network stays as the last point left it */
+void kure_ptq_free(struct kure_ptq *ptq); /* the network is to be freed next */
 
 /* What the activations of the float network are, wherever a quantizer can sit. */
 struct kure_calibration;
+
+/* Ends the process with a sentence if a layer's own keys do not go together with the point's. */
+void kure_ptq_check(const struct kure_ptq *ptq, const struct kure_point *point);
 
 /* Puts a point in force: the weights are quantized in place, from the kept ones, and
  * the activations as the network predicts, with the ranges of `calibration` (NULL: the
@@ -59,9 +63,6 @@ void kure_calibration_save(struct kure_ptq *ptq, const struct kure_calibration *
 /* Names on stderr, in one line, the layers whose weights no quantizer takes: deconvolutional,
  * local, recurrent. */
 void kure_report_float_layers(const network *net);
-
-/* Simulation of the cfg's own [quantization], on when the network is loaded. */
-void kure_simulation_switch(struct kure_network *k, int on);
 
 /* Images of a .data file, checked: every one readable, for `valid` every path matching a
  * label, classes that fit the network. */

@@ -114,23 +114,47 @@ static struct kure_quantizer_keys keys_of(const struct kure_quantizer *q)
                                         .truncation_value = q->truncation_value, .step_ratio = q->step_ratio};
 }
 
-/* The plan as though the point stood in [quantization]. */
+static const struct kure_quantizer plain = {.bits = 8, .step_ratio = 1, .grid = KURE_GRID_FULL};
+
+/* Without the quantizer keys of the layers, but for quantize=0. */
+static struct kure_layer_options *bare_layers(const struct kure_options *o)
+{
+    struct kure_layer_options *layers = malloc((size_t)o->layers * sizeof *layers);
+    if (!layers) kure_stop(&(struct kure_error){"not enough memory"});
+    memcpy(layers, o->layer, (size_t)o->layers * sizeof *layers);
+    for (int i = 0; i < o->layers; ++i) {
+        for (int w = 0; w < 3; ++w) kure_quantizer_keys_clear(&layers[i].quantizer[w]);
+    }
+    return layers;
+}
+
 struct kure_plan kure_ptq_plan(const struct kure_ptq *p, const struct kure_point *point)
 {
     struct kure_options o = p->k->options;
     struct kure_plan plan;
     struct kure_error error;
+    const struct kure_quantizer *weights = point->weights.bits ? &point->weights : &plain;
+    const struct kure_quantizer *activations = point->activations.bits ? &point->activations : &plain;
+    struct kure_layer_options *bare = point->everywhere || !(point->weights.bits || point->activations.bits) ? bare_layers(&o) : NULL;
+    if (bare) o.layer = bare;
     o.kurtosis.line = 0;
     o.quantization = (struct kure_quantization_options){
-        .line = point->weights.bits || point->activations.bits, .quantizer = {keys_of(&point->weights), keys_of(&point->weights), keys_of(&point->activations)},
-        .method = KURE_METHOD_STE, .first_bits = point->first_bits, .last_bits = point->last_bits, .batchnorm = point->fold, .every = 1};
+        .line = KURE_NO_SECTION, .quantizer = {keys_of(activations), keys_of(weights), keys_of(activations)}, .method = KURE_METHOD_STE,
+        .first_bits = point->first_bits, .last_bits = point->last_bits, .batchnorm = point->fold, .every = 1};
     if (kure_plan_build(&o, p->views, p->net->n, &plan, &error) != KURE_OK) kure_stop(&error);
+    free(bare);
     if (!point->activations.bits) plan.input.bits = 0;
     for (int i = 0; i < plan.count; ++i) {
         if (!point->weights.bits) plan.rows[i].weight.bits = 0;
         if (!point->activations.bits) plan.rows[i].before.bits = plan.rows[i].after.bits = 0;
     }
     return plan;
+}
+
+void kure_ptq_check(const struct kure_ptq *p, const struct kure_point *point)
+{
+    struct kure_plan plan = kure_ptq_plan(p, point);
+    kure_plan_free(&plan);
 }
 
 /* Quantizes the weights of the plan in place, from the kept ones. */

@@ -69,7 +69,7 @@ enum { USE_WEIGHTS, USE_BEFORE, USE_AFTER, USE_SAMPLE, USE_INPUT };
 
 static int is_on(const struct kure_network *k)
 {
-    return !k->simulation->off && !k->simulation->observing && k->simulation->update >= k->plan.quantization.start;
+    return !k->simulation->observing && k->simulation->update >= k->plan.quantization.start;
 }
 
 /* Is the batch norm of these weights part of them by now? */
@@ -159,7 +159,7 @@ static void select_quantizers(struct kure_network *k)
         struct kure_quantizer after = kure_sample_apply(sample, drawn, activation, &row->after);
         if (row->sampled_weight) kure_weights_select(&s->weights, &w);
         if ((row->sampled_activation && row->before.bits && kure_activation_select(&s->before, &before, &error) != KURE_OK) ||
-            (row->sampled_activation && kure_activation_select(&s->after, &after, &error) != KURE_OK)) {
+            (row->sampled_activation && row->after.bits && kure_activation_select(&s->after, &after, &error) != KURE_OK)) {
             kure_simulation_stop(k, i, &error);
         }
     }
@@ -168,10 +168,9 @@ static void select_quantizers(struct kure_network *k)
 static void begin_minibatch(struct kure_network *k, const network *net)
 {
     struct kure_simulation *s = k->simulation;
-    size_t images = (size_t)net->batch * (size_t)net->subdivisions;
     int draws = k->plan.quantization.sample.text != NULL, drawing = draws && net->train;
     /* training counts a minibatch's images before its forward pass */
-    long long update = (long long)((*net->seen - (net->train ? (size_t)net->batch : 0)) / images);
+    long long update = (long long)((*net->seen - (net->train ? (size_t)net->batch : 0)) / s->images);
     if (update != s->update || s->stale || drawing != s->drawing) {
         for (int i = 0; i < k->plan.count; ++i) { /* while the quantizers are those of the update that ended */
             if (s->layers[i].weights.q.bits) kure_weights_settle(&s->layers[i].weights, &s->rate);
@@ -192,6 +191,19 @@ static void begin_minibatch(struct kure_network *k, const network *net)
 /* ------------------------------------------------------------------------- */
 /* A minibatch                                                                */
 
+/* What evaluation uses must be known even if sample= does not draw it for long. */
+static void begin_own_slot(struct kure_network *k, struct kure_activation_quantizer *a, const layer *l, int number, int use, const float *x)
+{
+    const struct kure_plan_row *row = &k->plan.rows[number];
+    const struct kure_quantizer drawn = a->q, *own = use == USE_BEFORE ? &row->before : &row->after;
+    struct kure_error error;
+    if (a->now == a->slots || a->slots[0].state[0] > 0) return;
+    if (kure_activation_select(a, own, &error) != KURE_OK || kure_activation_observe(a, l, x, &error) != KURE_OK ||
+        kure_activation_refresh(a, &k->simulation->rate, &error) != KURE_OK || kure_activation_select(a, &drawn, &error) != KURE_OK) {
+        kure_simulation_stop(k, number, &error);
+    }
+}
+
 /* x -> y by one quantizer of layer l; in training the values are observed first. */
 static void pass_quantizer(struct kure_network *k, struct kure_activation_quantizer *a, const layer *l, int number, int use,
                            int train, const float *x, float *y)
@@ -202,6 +214,7 @@ static void pass_quantizer(struct kure_network *k, struct kure_activation_quanti
         if (kure_activation_observe(a, l, x, &error) != KURE_OK) kure_simulation_stop(k, number, &error);
         if (train && !kure_activation_ready(a) && kure_activation_refresh(a, &k->simulation->rate, &error) != KURE_OK) kure_simulation_stop(k, number, &error);
     }
+    if (train) begin_own_slot(k, a, l, number, use, x);
     if (!kure_activation_ready(a) && is_on(k)) {
         snprintf(error.text, sizeof error.text, "no range of its activations is known: they come with training, in the file .kure beside the weights");
         kure_simulation_stop(k, number, &error);

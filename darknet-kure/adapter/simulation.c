@@ -86,6 +86,7 @@ void kure_simulation_attach(struct kure_network *k)
     if (!s || !s->layers) kure_stop(&(struct kure_error){"not enough memory for [quantization]"});
     k->simulation = s;
     s->stale = 1;
+    s->images = (size_t)k->net->batch * (size_t)k->net->subdivisions;
     size_t longest = 1;
     s->room_size = 1;
     for (int i = 0; i < k->plan.count; ++i) {
@@ -151,7 +152,7 @@ static void each_range(const struct kure_activation_quantizer *a, int i, const c
     for (int slot = 0; slot < a->slot_count; ++slot) {
         char suffix[40], name[96];
         kure_activation_slot_name(a, slot, suffix, sizeof suffix);
-        snprintf(name, sizeof name, "layers.%d.range_%s%s", i, place, suffix);
+        snprintf(name, sizeof name, "layers.%d.range_%s.%s", i, place, suffix);
         function(context, name, a->slots[slot].state, KURE_ACTIVATION_STATE);
     }
 }
@@ -162,19 +163,15 @@ void kure_simulation_each_tensor(struct kure_network *k, kure_tensor_function *f
         struct simulated_layer *s = &k->simulation->layers[i];
         struct kure_weight_quantizer *w = &s->weights;
         for (int slot = 0; slot < w->slots; ++slot) {
-            char name[64], suffix[16] = "";
-            if (slot) snprintf(suffix, sizeof suffix, ".%d", w->slot_bits[slot]);
-            snprintf(name, sizeof name, "layers.%d.weight_scales%s", i, suffix);
+            char name[64];
+            const char *kind = w->method == KURE_METHOD_LSQ ? kure_learned_name(&w->q) : kure_policy_text((int)w->q.truncation).name;
+            if (w->method == KURE_METHOD_DOREFA) continue;
+            snprintf(name, sizeof name, "layers.%d.weight_scales.%s.%d", i, kind, w->slot_bits[slot]);
             function(context, name, (float *)(void *)(w->states + (size_t)slot * w->rows), KURE_LEARNED_FLOATS * w->rows);
         }
         each_range(&s->before, i, "before", function, context);
         each_range(&s->after, i, "after", function, context);
     }
-}
-
-void kure_simulation_switch(struct kure_network *k, int on)
-{
-    if (k->simulation) k->simulation->off = !on;
 }
 
 void kure_simulation_touch(struct kure_network *k)

@@ -29,10 +29,10 @@ struct kure_simulation {
     size_t room_size;
     float *rows;                    /* KURE_ROW_PARTS of the longest row of weights */
     struct kure_learned_rate rate;  /* of the update under way */
+    size_t images;                  /* of an update, by the cfg */
     long long update;               /* whose weights and scales are in force */
     int drawing;                    /* in force is what sample= drew, not the plan's own quantizers */
     int stale;                      /* weights have changed otherwise */
-    int off;                        /* switched off: float */
     int observing;                  /* a calibration: ranges are observed, nothing is quantized */
 };
 

@@ -15,7 +15,7 @@ static const struct kure_command commands[] = {
     {"plan", "CFG", "what [kurtosis] and [quantization] do in each layer, and why not", kure_command_plan},
     {"stats", "CFG WEIGHTS", "mean, std, skewness, kurtosis and quantization noise of every layer's weights", kure_command_stats},
     {"theory", "[CFG WEIGHTS]", "error, best step and sensitivity to the step, of distributions or of layers", kure_command_theory},
-    {"eval", "CFG WEIGHTS DATA", "top-1 and top-5 of a classifier, float or with quantized weights", kure_command_eval},
+    {"eval", "CFG WEIGHTS DATA", "top-1 and top-5 of a classifier, float or quantized after training", kure_command_eval},
     {"calibrate", "CFG WEIGHTS DATA", "ranges of activations from images; what each truncation policy clips", kure_command_calibrate},
     {"keys", "", "every cfg key: default, allowed values, meaning", kure_command_keys},
 };

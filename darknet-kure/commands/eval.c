@@ -16,10 +16,11 @@ static const char help[] =
     "usage: darknet kure eval CFG WEIGHTS DATA [options]\n\n"
     "Top-1 and top-5 of a classifier on the validation list of a Darknet .data file:\n"
     "float, or quantized after training as soon as a quantizer key is given. Lists such as\n"
-    "8,6,4 give one row for every combination. A key that a layer of CFG has itself stands.\n\n"
+    "8,6,4 give one row for every combination. Keys that a layer of CFG has itself stand;\n"
+    "[quantization] of CFG is read with --simulate only.\n\n"
     "  --quantize KEY=VALUE,...        quantizer keys in one option; or each by itself:\n"
     "  --weight-bits LIST              2-16, 0 = float (default 8)\n"
-    "  --first-bits N, --last-bits N   layers at the network input and the loss (default 8)\n"
+    "  --first-bits LIST, --last-bits LIST   layers at the network input and the loss (default 8)\n"
     "  --weight-step-ratio LIST        multiplies the step size (default 1)\n"
     "  --weight-rounding LIST          half_even (default), half_away, half_up, half_down,\n"
     "                                  half_to_zero, floor, ceil, to_zero, stochastic\n"
@@ -123,7 +124,7 @@ static const struct kure_plan_row *inner_row(const struct kure_plan *plan)
     const struct kure_plan_row *any = &plan->rows[0];
     for (int i = 0; i < plan->count; ++i) {
         const struct kure_plan_row *row = &plan->rows[i];
-        if (!row->weight.bits) continue;
+        if (!row->weight.bits && !row->after.bits) continue;
         if (!row->reads_input && !row->reaches_head) return row;
         any = row;
     }
@@ -171,16 +172,20 @@ static void evaluate_points(network *net, struct kure_images *images, const stru
 {
     int count = r->points.given ? kure_points_count(&r->points) : 1, calibration_images = 0;
     struct kure_ptq *ptq = kure_ptq_begin(net);
+    for (int i = 0; r->points.given && i < count; ++i) {
+        struct kure_point point = kure_points_get(&r->points, i);
+        kure_ptq_check(ptq, &point); /* before hours of work, not after */
+    }
     struct kure_calibration *calibration = r->points.given && has_activations(&r->points) ? calibrate(net, ptq, r, &calibration_images) : NULL;
     struct kure_images *bn_images = r->bn_images ? kure_images_sample(net, r->data, r->bn_images, r->seed, "--bn-images") : NULL;
     if (r->points.given) kure_report_float_layers(net);
     struct kure_progress progress;
     kure_progress_start(&progress, "images", (long long)count * (images->count + r->bn_images));
     for (int i = 0; i < count; ++i) {
-        double start = kure_seconds(), sqnr = NAN;
+        double start = kure_seconds();
         struct kure_point point = {0};
         if (r->points.given) point = kure_points_get(&r->points, i);
-        sqnr = kure_ptq_set(ptq, &point, calibration);
+        double sqnr = kure_ptq_set(ptq, &point, calibration);
         if (bn_images) sqnr = kure_ptq_reestimate(ptq, bn_images, count_images, &progress);
         struct kure_accuracy accuracy = kure_classify(net, images, count_images, &progress);
         add_row(table, &point, accuracy, sqnr, kure_seconds() - start);
@@ -272,7 +277,6 @@ int kure_command_eval(int argc, char **argv)
         fprintf(stderr, "%s: has no [quantization] and no [quantize] to simulate\n", r.cfg);
         return 1;
     }
-    kure_simulation_switch(k, r.simulate);
     struct kure_images *images = kure_images_load(net, r.data, r.images);
     struct kure_table table;
     struct kure_error error;

@@ -60,7 +60,7 @@ _Static_assert((int)KEY_COUNT <= (int)KURE_POINT_KEYS, "room in struct kure_poin
 _Static_assert(sizeof(enum kure_grid) == sizeof(int), "choices are stored as int");
 
 /* Keys of a cfg that say how a network is trained. */
-static const char *const training_keys[] = {"method", "every", "sample", "freeze_at", "start", "learned_rate", "learned_decay"};
+static const char *const training_keys[] = {"method", "every", "sample", "freeze_at", "start", "learned_rate", "learned_decay", "profile"};
 
 /* Weights and activations alike. */
 static const char *const bare_keys[] = {"bits", "step_ratio", "rounding", "truncation", "truncation_value", "step", "grid", "symmetric"};
@@ -144,11 +144,19 @@ static int find_key(const char *name)
     return -1;
 }
 
+/* The weights' key that a paired one of activations goes with. */
+static int partner_of(int key)
+{
+    char name[64];
+    snprintf(name, sizeof name, "weight_%s", keys[key].name + strlen("activation_"));
+    return find_key(name);
+}
+
 static enum kure_status fail_unknown(const char *name, struct kure_error *error)
 {
     for (size_t i = 0; i < sizeof training_keys / sizeof *training_keys; ++i) {
         if (strcmp(name, training_keys[i]) == 0) {
-            return kure_fail(error, KURE_ERROR_INPUT, "quantizer key '%s': acts in training only, from [quantization] of the cfg", name);
+            return kure_fail(error, KURE_ERROR_INPUT, "quantizer key '%s': acts from [quantization] of the cfg, in training and with eval --simulate", name);
         }
     }
     int best = 0;
@@ -166,6 +174,9 @@ static enum kure_status set_one(struct kure_points *points, int key, const char 
         const char *value = nth(list, i, &length);
         enum kure_status status = parse_one(&keys[key], value, length, NULL, error);
         if (status != KURE_OK) return status;
+        if (keys[key].kind == VALUE && strtod(value, NULL) == 0) {
+            return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a positive number", keys[key].name, (int)length, value);
+        }
     }
     points->values[key] = strdup(list);
     points->given = 1;
@@ -184,9 +195,8 @@ enum kure_status kure_points_set(struct kure_points *points, const char *name, c
     if (status != KURE_OK || strcmp(name, "granularity") == 0) return status; /* activations have one */
     snprintf(other, sizeof other, "activation_%s", name);
     key = find_key(other);
-    status = set_one(points, key, list, error);
-    points->paired[key] = 1;
-    return status;
+    points->bare[partner_of(key)] = points->bare[key] = points->paired[key] = 1;
+    return set_one(points, key, list, error);
 }
 
 enum kure_status kure_points_set_option(struct kure_points *points, const char *option, const char *list, struct kure_error *error)
@@ -232,14 +242,6 @@ int kure_points_count(const struct kure_points *points)
         if (!points->paired[i]) count *= list_length(list_of(points, i));
     }
     return count <= KURE_MOST_POINTS ? (int)count : KURE_MOST_POINTS + 1;
-}
-
-/* The weights' key that a paired one of activations goes with. */
-static int partner_of(int key)
-{
-    char name[64];
-    snprintf(name, sizeof name, "weight_%s", keys[key].name + strlen("activation_"));
-    return find_key(name);
 }
 
 static struct kure_point point_at(const struct kure_points *points, int index)
@@ -292,7 +294,7 @@ static enum kure_status check_read(const struct kure_points *points, const char 
     char bits[64];
     snprintf(bits, sizeof bits, "%sbits", prefix);
     for (int i = 0; i < KEY_COUNT && !read; ++i) {
-        if (!points->values[i] || points->paired[i] || strncmp(keys[i].name, prefix, strlen(prefix)) != 0 || strcmp(keys[i].name, bits) == 0) continue;
+        if (!points->values[i] || points->bare[i] || strncmp(keys[i].name, prefix, strlen(prefix)) != 0 || strcmp(keys[i].name, bits) == 0) continue;
         return kure_fail(error, KURE_ERROR_INPUT, "%s=%s: has no meaning with %s=%s, which leaves them float", keys[i].name, points->values[i], bits,
                          list_of(points, find_key(bits)));
     }

@@ -14,6 +14,7 @@ enum { KURE_POINT_KEYS = 24, KURE_POINT_NAMES = 32, KURE_MOST_POINTS = 100000 };
 struct kure_points {
     char *values[KURE_POINT_KEYS]; /* comma-separated, NULL: the default */
     char paired[KURE_POINT_KEYS];  /* 1: of activations, set by the bare key: goes with the weights' value */
+    char bare[KURE_POINT_KEYS];    /* 1: set by the bare key, for weights and activations */
     int given;                     /* any key was */
 };
 

@@ -83,7 +83,7 @@ static enum kure_status fail_range(const struct kure_key *k, const struct kure_p
     } else if (k->maximum >= 0x1p63) {
         snprintf(limit, sizeof limit, "%s from %.0f to %lld", what, k->minimum, LLONG_MAX);
     } else {
-        snprintf(limit, sizeof limit, "%s from %.0f to %.19g", what, k->minimum, k->maximum);
+        snprintf(limit, sizeof limit, "%s from %g to %.19g", what, k->minimum, k->maximum);
     }
     return fail_value(at, limit, error);
 }
@@ -200,6 +200,14 @@ static const char *choice_name(const char *choices, int64_t index, int *length)
     for (; index > 0; --index) choices = strchr(choices, ' ') + 1;
     *length = (int)strcspn(choices, " ");
     return choices;
+}
+
+void kure_key_value_text(const struct kure_key *k, int64_t value, char *out, size_t size)
+{
+    int length;
+    const char *text = k->kind == CHOICE ? choice_name(k->choices, value, &length) : NULL;
+    if (text) snprintf(out, size, "%.*s", length, text);
+    else snprintf(out, size, "%lld", (long long)value);
 }
 
 void kure_kurtosis_text(const struct kure_kurtosis_options *options, char *out, size_t size)

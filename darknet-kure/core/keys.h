@@ -28,6 +28,9 @@ const struct kure_key *kure_key_find(enum kure_key_section section, const char *
 /* The key of that section nearest to a name, and how many edits away it is. */
 const struct kure_key *kure_key_nearest(enum kure_key_section section, const char *name, int *distance);
 
+/* A value of an INTEGER or CHOICE as the user writes it. */
+void kure_key_value_text(const struct kure_key *key, int64_t value, char *out, size_t size);
+
 /* Where an entry stands, for messages. */
 struct kure_place {
     const char *path, *section;

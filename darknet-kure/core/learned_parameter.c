@@ -3,6 +3,11 @@
 
 #include <math.h>
 
+const char *kure_learned_name(const struct kure_quantizer *q)
+{
+    return q->step == KURE_STEP_POWER_OF_TWO ? "tqt" : "lsq";
+}
+
 void kure_learned_begin(struct kure_learned_parameter *p, struct kure_scale scale, const struct kure_quantizer *q)
 {
     double most = fmax((1 << (q->bits - 1)) - 1 - scale.zero_point, 1);

@@ -25,6 +25,9 @@ struct kure_learned_rate {
     double decay;    /* learned_decay times B */
 };
 
+/* What names it in a file: the value of "lsq" is a step, that of "tqt" an exponent. */
+const char *kure_learned_name(const struct kure_quantizer *q);
+
 /* scale.step = 0 (all values are 0): starts at 1/Q_p */
 void kure_learned_begin(struct kure_learned_parameter *p, struct kure_scale scale, const struct kure_quantizer *q);
 struct kure_scale kure_learned_scale(const struct kure_learned_parameter *p, const struct kure_quantizer *q);

@@ -44,6 +44,9 @@ struct kure_quantizer_keys {
 /* What a weights' grid is of. */
 enum kure_batchnorm { KURE_BATCHNORM_TRAIN, KURE_BATCHNORM_FOLD, KURE_BATCHNORM_FREEZE };
 
+/* Marks every key as not given. */
+void kure_quantizer_keys_clear(struct kure_quantizer_keys *keys);
+
 /* sample= (sample.h) */
 enum { KURE_SAMPLE_ITEMS = 10, KURE_SAMPLE_VALUES = 16 };
 struct kure_sample_item;
@@ -52,6 +55,8 @@ struct kure_sample {
     struct kure_sample_item *items;
     int count;
 };
+
+enum { KURE_NO_SECTION = -1 }; /* quantizers that no cfg asks for: none of them has to act */
 
 struct kure_quantization_options {
     int line; /* of [quantization]; 0: the cfg has no such section */

@@ -98,7 +98,11 @@ static enum kure_status check_quantization(const struct kure_cfg *cfg, const str
     if (sample && (q->method == KURE_METHOD_PACT || q->method == KURE_METHOD_DOREFA)) {
         return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] sample is for method=ste and method=lsq", o->path, sample);
     }
-    if (sample && every && q->method == KURE_METHOD_STE) {
+    if (every && q->method != KURE_METHOD_STE && q->method != KURE_METHOD_PACT) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] every is read with method=ste and method=pact only: the others do not search for steps again",
+                         o->path, every);
+    }
+    if (sample && every) {
         return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] every has no meaning with sample: the weights' steps are found in each update",
                          o->path, every);
     }

@@ -46,6 +46,11 @@ static enum kure_status merge(const struct kure_options *o, const struct kure_pl
     int own_bits = has_own_bits(own, which);
     if (row->reaches_head && !own_bits) out->bits = (int)q->last_bits;
     if (which == KURE_QUANTIZED_WEIGHTS && row->reads_input && !own_bits) out->bits = (int)q->first_bits;
+    struct kure_error reason;
+    if (out->bits && kure_quantizer_check(out, &reason) != KURE_OK) { /* first_bits or last_bits may not suit the policy */
+        return kure_fail(error, KURE_ERROR_INPUT, "%s: layer %d [%s]: %s%s", place, row->layer, row->type,
+                         which == KURE_QUANTIZED_WEIGHTS ? "weight_" : "activation_", reason.text);
+    }
     return profile && out->bits ? kure_profile_check(profile, which, out, place, error) : status;
 }
 
@@ -104,6 +109,14 @@ static enum kure_status choose_methods(const struct kure_options *o, struct kure
                          "no meaning: the method sets the step", o->path, o->quantization.line,
                          method == KURE_METHOD_PACT ? "pact" : "dorefa", row->layer, row->type);
     }
+    const struct kure_profile *profile = kure_profile((int)o->quantization.profile - 1);
+    struct kure_quantizer codes = row->after; /* of pact: 0 .. 2^b-1 */
+    codes.grid = KURE_GRID_FULL;
+    codes.symmetric = 0;
+    struct kure_error reason;
+    if (profile && kure_profile_check(profile, KURE_QUANTIZED_ACTIVATIONS, &codes, "its zero point is not 0", &reason) != KURE_OK) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] method=pact: %s", o->path, o->quantization.line, reason.text);
+    }
     if (rectified) return KURE_OK;
     return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] method=%s: layer %d [%s] can put out negative values, which it would "
                      "cut: give it activation=relu, or quantize=0", o->path, o->quantization.line,
@@ -130,8 +143,9 @@ static enum kure_status draw_from(const struct kure_options *o, struct kure_plan
     const struct kure_quantizer_keys *own = o->layer[row->layer].quantizer;
     const struct kure_sample *sample = &o->quantization.sample;
     enum kure_method method = (enum kure_method)o->quantization.method;
-    write_place(o, row, place, sizeof place);
     enum kure_status status = KURE_OK;
+    if (!sample->text) return status;
+    write_place(o, row, place, sizeof place);
     if (row->weight.bits) {
         row->sampled_weight = kure_sample_mask(sample, KURE_QUANTIZED_WEIGHTS, own, row->reads_input || row->reaches_head);
         status = kure_sample_check(sample, KURE_QUANTIZED_WEIGHTS, row->sampled_weight, &row->weight, method, place, error);
@@ -173,9 +187,11 @@ static enum kure_status place_input(const struct kure_options *o, struct kure_pl
         plan->input.bits = 0;
         return status;
     }
-    plan->input = (struct kure_quantizer){.bits = (int)q->first_bits, .grid = KURE_GRID_FULL, .step_ratio = 1, .rounding = plan->input.rounding,
+    plan->input = (struct kure_quantizer){.bits = (int)q->first_bits, .grid = plan->input.grid, .step_ratio = 1, .rounding = plan->input.rounding,
                                           .symmetric = plan->input.symmetric, .step = plan->input.step};
+    const struct kure_profile *profile = kure_profile((int)q->profile - 1);
     if (plan->input.bits == 0) return status;
+    if (profile && (status = kure_profile_check(profile, KURE_QUANTIZED_ACTIVATIONS, &plan->input, place, error)) != KURE_OK) return status;
     double half = 1 << (plan->input.bits - 1);
     int power = plan->input.step == KURE_STEP_POWER_OF_TWO;
     plan->input_scale = plan->input.symmetric ? (struct kure_scale){(float)(1 / (power ? half : half - 1)), 0}
@@ -198,10 +214,9 @@ static int follow(const struct kure_layer_view *v, struct kure_plan *plan, int i
 {
     if (i < 0) return 0;
     struct kure_plan_row *row = &plan->rows[i];
-    const struct kure_quantizer *a = &row->after, *b = &plan->rows[to].after;
-    if (a->bits) {
-        if (row->head_rows || a->bits != b->bits || a->rounding != b->rounding || a->truncation != b->truncation || a->step != b->step ||
-            a->truncation_value != b->truncation_value || a->step_ratio != b->step_ratio || a->grid != b->grid || a->symmetric != b->symmetric) return 0;
+    if (row->after.bits) {
+        if (row->head_rows || row->sampled_activation != plan->rows[to].sampled_activation ||
+            !kure_quantizer_equal(&row->after, &plan->rows[to].after)) return 0;
         if (!unite) return 1;
         int own = leader_of(plan, i), first = *leader < 0 || own < *leader ? own : *leader;
         if (*leader >= 0) plan->rows[*leader].shares = first;
@@ -226,11 +241,35 @@ static void share_ranges(const struct kure_options *o, const struct kure_layer_v
         if (!possible) continue;
         for (int j = 0; j < v[i].input_count; ++j) follow(v, plan, v[i].inputs[j], i, 1, &leader);
         row->after.bits = 0;
+        row->sampled_activation = 0;
         snprintf(row->quantize_reason, sizeof row->quantize_reason, "its inputs have one range");
     }
     for (int i = 0; i < plan->count; ++i) {
         if (plan->rows[i].shares >= 0) plan->rows[i].shares = leader_of(plan, i);
     }
+}
+
+/* Keys of the section that no layer reads. */
+static enum kure_status check_used(const struct kure_options *o, const struct kure_plan *plan, struct kure_error *error)
+{
+    const struct kure_quantization_options *q = &o->quantization;
+    unsigned drawn = 0;
+    int folds = 0;
+    for (int i = 0; i < plan->count; ++i) {
+        const struct kure_plan_row *row = &plan->rows[i];
+        drawn |= row->sampled_weight | row->sampled_activation;
+        folds |= row->weight.bits && row->batch_normalize;
+    }
+    for (int i = 0; i < q->sample.count; ++i) {
+        if (drawn >> i & 1) continue;
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] sample=%s: item %d acts on nothing in this network", o->path, q->line,
+                         q->sample.text, i + 1);
+    }
+    if (q->batchnorm == KURE_BATCHNORM_FREEZE && !folds) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] batchnorm=freeze: no layer has both batch norm and quantized weights",
+                         o->path, q->line);
+    }
+    return KURE_OK;
 }
 
 enum kure_status kure_place_quantizers(const struct kure_options *o, const struct kure_layer_view *views, struct kure_plan *plan,
@@ -257,6 +296,7 @@ enum kure_status kure_place_quantizers(const struct kure_options *o, const struc
     free(rectified);
     if (reads_input && place_input(o, plan, error) != KURE_OK) return KURE_ERROR_INPUT;
     share_ranges(o, views, plan);
-    if (plan->quantizers || !o->quantization.line) return KURE_OK;
+    if (o->quantization.line <= 0) return KURE_OK;
+    if (plan->quantizers) return check_used(o, plan, error);
     return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] quantizes nothing in this network", o->path, o->quantization.line);
 }

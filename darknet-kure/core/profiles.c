@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "profiles.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,8 +35,10 @@ static enum kure_status each_value(const char *text, value_function *take, void 
     for (char *item; status == KURE_OK && (item = strsep(&rest, " ")) != NULL;) {
         enum kure_quantized which;
         char *values = strchr(item, '=');
+        assert(values);
         *values++ = 0;
         const struct kure_key *key = kure_quantizer_key_find(item, &which);
+        assert(key && key->kind != REAL);
         int first = 1;
         for (char *value; status == KURE_OK && (value = strsep(&values, ",")) != NULL; first = 0) {
             status = take(context, key, value, first, error);
@@ -104,18 +107,6 @@ static enum kure_status compare(void *context, const struct kure_key *key, const
     return status;
 }
 
-/* A value of a key as the user writes it. */
-static void value_text(const struct kure_key *key, int64_t value, char *out, size_t size)
-{
-    const char *p = key->choices;
-    if (key->kind != CHOICE) {
-        snprintf(out, size, "%lld", (long long)value);
-        return;
-    }
-    for (; value > 0; --value) p += strcspn(p, " ") + 1;
-    snprintf(out, size, "%.*s", (int)strcspn(p, " "), p);
-}
-
 enum kure_status kure_profile_check(const struct kure_profile *p, enum kure_quantized which, const struct kure_quantizer *q, const char *at,
                                     struct kure_error *error)
 {
@@ -126,7 +117,7 @@ enum kure_status kure_profile_check(const struct kure_profile *p, enum kure_quan
     enum kure_status status = each_value(p->keys[which], compare, &c, error);
     close_key(&c);
     if (status != KURE_OK || !c.refused) return status;
-    value_text(c.refused, *field(&c.have, c.refused), value, sizeof value);
+    kure_key_value_text(c.refused, *field(&c.have, c.refused), value, sizeof value);
     return kure_fail(error, KURE_ERROR_INPUT, "%s: profile=%s cannot do %s%s=%s: it takes %s", at, p->name, prefixes[which], c.refused->name, value,
                      c.refused_values);
 }

@@ -66,6 +66,13 @@ static enum kure_status check_value(const struct kure_quantizer *q, struct kure_
                      p->value_from, p->value_to);
 }
 
+int kure_quantizer_equal(const struct kure_quantizer *a, const struct kure_quantizer *b)
+{
+    return a->bits == b->bits && a->rounding == b->rounding && a->truncation == b->truncation && a->truncation_value == b->truncation_value &&
+           a->step == b->step && a->step_ratio == b->step_ratio && a->granularity == b->granularity && a->grid == b->grid &&
+           a->symmetric == b->symmetric;
+}
+
 enum kure_status kure_quantizer_check(const struct kure_quantizer *q, struct kure_error *error)
 {
     if (q->bits != 0 && (q->bits < 2 || q->bits > 16))

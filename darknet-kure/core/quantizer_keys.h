@@ -24,9 +24,6 @@ int kure_quantizer_key_nearest(const char *name, char nearest[64]);
 /* Was this one given? key [in]: a row of quantizer_keys.def */
 int kure_quantizer_has(const struct kure_quantizer_keys *keys, const struct kure_key *key);
 
-/* Marks every key as not given. */
-void kure_quantizer_keys_clear(struct kure_quantizer_keys *keys);
-
 /* Merge order: layer's own weight_KEY, its KEY, the section's, the profile's, the default.
  *   which   [in]: WEIGHTS or ACTIVATIONS
  *   layer   [in]: [3] by enum kure_quantized; NULL: a layer without keys

@@ -37,40 +37,57 @@ static enum kure_status fail(const struct kure_place *at, const char *item, cons
     return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [%s] sample: '%s' %s", at->path, at->entry->line, at->section, item, reason);
 }
 
-/* One value by the key's own parser, whose sentence names key and range. */
-static enum kure_status parse_value(const struct kure_place *at, const struct kure_key *key, char *text, double *out, struct kure_error *error)
+static enum kure_status parse_bits(const struct kure_place *at, const char *written, const char *text, double *out, struct kure_error *error)
+{
+    char *end, reason[96];
+    long bits = strtol(text, &end, 10);
+    *out = (double)bits;
+    if (!*end && bits >= 2 && bits <= 16) return KURE_OK;
+    snprintf(reason, sizeof reason, "is no width for %s: an integer from 2 to 16, a list 4,8 or a range 3-8", written);
+    return fail(at, text, reason, error);
+}
+
+/* One value by the key's own parser, whose sentence names key and range. written [in]: the key with its prefix. */
+static enum kure_status parse_value(const struct kure_place *at, const struct kure_key *key, const char *written, char *text, double *out,
+                                    struct kure_error *error)
 {
     char name[96];
     struct kure_quantizer_keys parsed;
     struct kure_error reason;
-    snprintf(name, sizeof name, "sample: %s", key->name);
+    if (!*text) return fail(at, written, "has no value there: values follow the colon without a blank, separated by commas", error);
+    if (strchr(text, ';')) return fail(at, text, "holds a ';': items are separated by blanks", error);
+    if (strcmp(key->name, "bits") == 0) return parse_bits(at, written, text, out, error);
+    snprintf(name, sizeof name, "sample: %s", written);
     struct kure_cfg_entry entry = {.line = at->entry->line, .key = name, .value = text};
     struct kure_place place = {at->path, at->section, &entry};
     kure_quantizer_keys_clear(&parsed);
     if (kure_key_parse(key, &place, &parsed, &reason) != KURE_OK) return kure_fail(error, KURE_ERROR_INPUT, "%s", reason.text);
     const void *field = (const char *)&parsed + key->offset;
     *out = key->kind == REAL ? *(const double *)field : (double)*(const int64_t *)field;
-    if (strcmp(key->name, "bits") == 0 && *out < 2) return fail(at, text, "bits can be drawn from 2 to 16", error);
     return KURE_OK;
 }
 
 static enum kure_status add_value(const struct kure_place *at, struct kure_sample_item *item, double value, struct kure_error *error)
 {
+    for (int i = 0; i < item->count; ++i) {
+        if (item->values[i] == value) return fail(at, item->key->name, "has the same value twice", error);
+    }
     if (item->count == KURE_SAMPLE_VALUES) return fail(at, item->key->name, "has more values than can be drawn from", error);
     item->values[item->count++] = value;
     return KURE_OK;
 }
 
 /* "3-8": two values, or for bits all between; "half_even,floor": as many as there are */
-static enum kure_status parse_values(const struct kure_place *at, struct kure_sample_item *item, char *text, struct kure_error *error)
+static enum kure_status parse_values(const struct kure_place *at, struct kure_sample_item *item, const char *written, char *text,
+                                     struct kure_error *error)
 {
     char *dash = item->key->kind == CHOICE ? NULL : strchr(text, '-');
     double low, high;
     enum kure_status status = KURE_OK;
     if (dash && !strchr(text, ',')) {
         *dash = 0;
-        status = parse_value(at, item->key, text, &low, error);
-        if (status == KURE_OK) status = parse_value(at, item->key, dash + 1, &high, error);
+        status = parse_value(at, item->key, written, text, &low, error);
+        if (status == KURE_OK) status = parse_value(at, item->key, written, dash + 1, &high, error);
         if (status != KURE_OK) return status;
         if (low > high) return fail(at, text, "starts a range that runs backwards", error);
         item->is_range = item->key->kind == REAL;
@@ -84,7 +101,7 @@ static enum kure_status parse_values(const struct kure_place *at, struct kure_sa
         return status;
     }
     for (char *value; status == KURE_OK && (value = strsep(&text, ",")) != NULL;) {
-        status = parse_value(at, item->key, value, &low, error);
+        status = parse_value(at, item->key, written, value, &low, error);
         if (status == KURE_OK) status = add_value(at, item, low, error);
     }
     return status;
@@ -117,7 +134,7 @@ static enum kure_status parse_item(const struct kure_place *at, struct kure_samp
         int overlap = s->items[i].which == item->which || s->items[i].which == KURE_QUANTIZED_BOTH || item->which == KURE_QUANTIZED_BOTH;
         if (s->items[i].key == item->key && overlap) return fail(at, text, "is drawn twice", error);
     }
-    if (status == KURE_OK) status = parse_values(at, item, colon + 1, error);
+    if (status == KURE_OK) status = parse_values(at, item, text, colon + 1, error);
     s->count += status == KURE_OK;
     return status;
 }
@@ -178,7 +195,10 @@ static void set(const struct kure_sample_item *item, double value, struct kure_q
     case BITS: q->bits = (int)value; break;
     case STEP_RATIO: q->step_ratio = value; break;
     case ROUNDING: q->rounding = (enum kure_rounding)value; break;
-    case TRUNCATION: q->truncation = (enum kure_truncation)value; break;
+    case TRUNCATION:
+        q->truncation = (enum kure_truncation)value;
+        if (!*kure_policy_text((int)value).value) q->truncation_value = 0; /* the others have the section's */
+        break;
     case STEP: q->step = (enum kure_step)value; break;
     case DRAWABLE: break;
     }
@@ -239,6 +259,7 @@ enum kure_status kure_sample_check(const struct kure_sample *s, enum kure_quanti
 {
     struct kure_quantizer drawn;
     struct kure_error reason;
+    const char *prefix = which == KURE_QUANTIZED_WEIGHTS ? "weight_" : "activation_";
     for (int i = 0; i < s->count; ++i) {
         enum drawn_key key = drawn_key(&s->items[i]);
         if (method == KURE_METHOD_LSQ && key != BITS && key != ROUNDING) {
@@ -246,10 +267,10 @@ enum kure_status kure_sample_check(const struct kure_sample *s, enum kure_quanti
         }
     }
     if (!holds(item_of(s, mask, BITS), q->bits)) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s: sample=%s: does not hold bits=%d, which the network is evaluated with", place, s->text, q->bits);
+        return kure_fail(error, KURE_ERROR_INPUT, "%s: sample=%s: does not hold %sbits=%d, which the network is evaluated with", place, s->text, prefix, q->bits);
     }
     if (!holds(item_of(s, mask, TRUNCATION), q->truncation)) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s: sample=%s: does not hold truncation=%s, which the network is evaluated with", place, s->text,
+        return kure_fail(error, KURE_ERROR_INPUT, "%s: sample=%s: does not hold %struncation=%s, which the network is evaluated with", place, s->text, prefix,
                          kure_policy_text((int)q->truncation).name);
     }
     for (int i = 0; kure_sample_pair(s, mask, q, i, &drawn); ++i) {

@@ -36,7 +36,7 @@ void kure_sample_draw(const struct kure_sample *sample, uint64_t seed, uint64_t 
 /* q with what was drawn for it. */
 struct kure_quantizer kure_sample_apply(const struct kure_sample *sample, const double *drawn, unsigned mask, const struct kure_quantizer *q);
 
-/* The i-th pair of width and policy that can be drawn for q, written into a copy of it; NULL mask: q alone.
+/* The i-th pair of width and policy that can be drawn for q, written into a copy of it; mask 0: q alone.
  * Returns 0 past the end. */
 int kure_sample_pair(const struct kure_sample *sample, unsigned mask, const struct kure_quantizer *q, int i, struct kure_quantizer *out);
 

@@ -167,6 +167,8 @@ struct kure_quantizer {
  * without its value, or with one that it ignores. With bits = 0 nothing else matters. */
 KURE_CHECKED enum kure_status kure_quantizer_check(const struct kure_quantizer *q, struct kure_error *error);
 
+int kure_quantizer_equal(const struct kure_quantizer *a, const struct kure_quantizer *b);
+
 /* A row of the tables for documentation and for parsing, NULL name past the end.
  * The index is the value of the enum. */
 struct kure_choice_text {

@@ -21,6 +21,11 @@
  * buffers (weight_updates, bias_updates, scale_updates) of layer N, as they stand
  * between two updates. plan.layers: for every layer whether [kurtosis] regularizes it
  * (1 or 0), its own kurtosis_target (0: none) and kurtosis_lambda (1: none), for comparison.
+ * Of quantizers, named by what they depend on, so that another width or policy starts anew:
+ * layers.N.weight_scales.POLICY.BITS, .lsq.BITS, .tqt.BITS: four numbers for each row of
+ * weights (learned_parameter.h); layers.N.range_before.POLICY and range_after, for policies
+ * that look at the levels POLICY.BITS: updates seen, low and high of two groups, two learned
+ * parameters (activations.h). Momentum is missing where only a calibration has written.
  */
 #ifndef KURE_FORMAT_H
 #define KURE_FORMAT_H
