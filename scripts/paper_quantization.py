@@ -149,11 +149,11 @@ def whole_grid(row: dict) -> float | None:
     return mean(value for group in GROUPS for value in row[group].values()) if all(row[group] for group in GROUPS) else None
 
 
-def markdown(seeds: list[dict], names: list[int]) -> str:
+def markdown(seeds: list[dict], names: list[int], images: int) -> str:
     widths = GROUPS["bits"][0][1].split(",")
     others = [group for group in GROUPS if group != "bits"]
     head = ["", "float", "as trained", *[f"{b} bits" for b in widths], *others, "all"]
-    lines = [f"Top-1 (%) on the test images of Fashion-MNIST, {BITS}-bit activations, mean ± standard deviation over seeds {', '.join(map(str, names))}.", "",
+    lines = [f"Top-1 (%) on {images or 'all'} test images of Fashion-MNIST, {BITS}-bit activations, mean ± standard deviation over seeds {', '.join(map(str, names))}.", "",
              "| " + " | ".join(head) + " |", "|---|" + "---|" * (len(head) - 1)]
     for model, (title, _) in MODELS.items():
         rows = [seed[model] for seed in seeds]
@@ -191,7 +191,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="1,2,3", help="default: %(default)s")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/paper/quantization"), help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=0, help="evaluate on the first N test images only")
+    parser.add_argument("--images", type=int, default=5000, help="evaluate on the first N test images; 0: all (default: %(default)s)")
     arguments = parser.parse_args()
     try:
         names = [int(seed) for seed in arguments.seeds.split(",")]
@@ -205,7 +205,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("Stopped. Run the same command again to go on from here.", file=sys.stderr)
         return 130
-    table = markdown(seeds, names)
+    table = markdown(seeds, names, arguments.images)
     (arguments.out / "table.md").write_text(table, encoding="utf-8")
     print(f"\n{table}")
     found = marks(seeds)
