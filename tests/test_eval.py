@@ -353,12 +353,14 @@ def test_csv_json_and_print_agree(build, trained):
     for a, b in zip(from_csv, document["rows"]):
         for key, value in a.items():
             assert value == "" and b[key] is None or isinstance(b[key], str) and b[key] == value or float(value) == b[key], key
-    header, *lines = result.stdout.splitlines()
+    header, *lines, gap, constants = result.stdout.splitlines()
     names = header.split()
-    assert len(lines) == 3
+    assert len(lines) == 3 and gap == ""
+    same = dict(word.split("=") for word in constants.removeprefix("the same in all: ").split())
+    assert all({row[key] for row in from_csv} - {""} == {value} for key, value in same.items()), "columns of one value stand in one line"
     for line, row in zip(lines[:2], from_csv):  # the float row has empty cells
         assert dict(zip(names, line.split())) == {key: row[key] for key in names}
-    assert all(row[key] == "" for row in from_csv for key in row if key not in names), "a column with values is not shown"
+    assert all(row[key] == "" for row in from_csv for key in row if key not in names and key not in same), "a column with values is not shown"
 
 
 def test_model_hash_is_that_of_the_file(build, trained):

@@ -87,6 +87,9 @@ void kure_images_free(struct kure_images *images);
 typedef void kure_batch_function(void *context, network *net, float *pixels, int first, int count);
 void kure_images_each(network *net, struct kure_images *images, kure_batch_function *visit, void *context);
 
+/* Decodes all of them now, where they fit in memory. */
+void kure_images_decode(const network *net, struct kure_images *images);
+
 /* The same for what a prediction leaves behind; done(context, images) after each batch. */
 void kure_images_predict(network *net, struct kure_images *images, void (*done)(void *, int), void *context);
 

@@ -182,6 +182,16 @@ static void decode_batch(const network *net, char **paths, int n, float *out)
 }
 
 
+void kure_images_decode(const network *net, struct kure_images *images)
+{
+    size_t bytes = (size_t)images->count * (size_t)net->inputs * sizeof(float);
+    if (images->decoded || bytes > KEEP_BYTES) return;
+    if (!images->pixels) images->pixels = malloc(bytes);
+    if (!images->pixels) return; /* then batch by batch */
+    decode_batch(net, images->paths, images->count, images->pixels);
+    images->decoded = 1;
+}
+
 void kure_images_each(network *net, struct kure_images *images, kure_batch_function *visit, void *context)
 {
     int batch = net->batch;

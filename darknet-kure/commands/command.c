@@ -17,6 +17,8 @@ static const struct kure_command commands[] = {
     {"theory", "[CFG WEIGHTS]", "error, best step and sensitivity to the step, of distributions or of layers", kure_command_theory},
     {"eval", "CFG WEIGHTS DATA", "top-1 and top-5 of a classifier, float or quantized after training", kure_command_eval},
     {"calibrate", "CFG WEIGHTS DATA", "ranges of activations from images; what each truncation policy clips", kure_command_calibrate},
+    {"sweep", "CFG WEIGHTS DATA", "eval over a grid of quantizers, a robustness score; goes on where it was stopped", kure_command_sweep},
+    {"merge", "FILE...", "the shards of a sweep as one table", kure_command_merge},
     {"keys", "", "every cfg key: default, allowed values, meaning", kure_command_keys},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -333,6 +333,18 @@ enum kure_status kure_points_check(const struct kure_points *points, struct kure
     return status == KURE_OK ? check_value_read(points, "activation_", activation_takers, error) : status;
 }
 
+char *kure_points_text(const struct kure_points *points)
+{
+    char *text = strdup("");
+    for (int i = 0; text && i < KEY_COUNT; ++i) {
+        char *longer = NULL;
+        if (asprintf(&longer, "%s%s=%s%s ", text, keys[i].name, list_of(points, i), points->paired[i] ? " paired" : "") < 0) longer = NULL;
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
 void kure_points_free(struct kure_points *points)
 {
     for (int i = 0; i < KEY_COUNT; ++i) free(points->values[i]);

@@ -43,6 +43,8 @@ int kure_points_count(const struct kure_points *points);
 struct kure_point kure_points_get(const struct kure_points *points, int i);
 /* Do the keys of every point go together? KURE_ERROR_INPUT and why not. */
 KURE_CHECKED enum kure_status kure_points_check(const struct kure_points *points, struct kure_error *error);
+/* Every key with its list, defaults too, for a hash. To be freed; NULL: no memory. */
+char *kure_points_text(const struct kure_points *points);
 void kure_points_free(struct kure_points *points);
 
 #endif

@@ -78,6 +78,28 @@ void kure_table_set_real(struct kure_table *table, const char *column, double va
     set_cell(table, column, strdup(text));
 }
 
+const char *kure_table_cell(const struct kure_table *table, int row, const char *column)
+{
+    for (int i = 0; i < table->column_count; ++i) {
+        if (strcmp(table->columns[i].name, column) == 0) return row_of(table, row)[i];
+    }
+    return "";
+}
+
+/* Rows are few and nearly in order: by insertion. */
+void kure_table_sort(struct kure_table *table, const char *column)
+{
+    for (int i = 1; i < table->rows; ++i) {
+        for (int r = i; r > 0 && atoll(kure_table_cell(table, r - 1, column)) > atoll(kure_table_cell(table, r, column)); --r) {
+            for (int c = 0; c < table->column_count; ++c) {
+                char *cell = row_of(table, r)[c];
+                row_of(table, r)[c] = row_of(table, r - 1)[c];
+                row_of(table, r - 1)[c] = cell;
+            }
+        }
+    }
+}
+
 /* ------------------------------------------------------------------------- */
 
 static int width_of(const struct kure_table *table, int column)
@@ -105,13 +127,37 @@ static void print_row(const struct kure_table *table, char **cells, const int *w
     fprintf(out, "\n");
 }
 
+/* The only value of a column in two rows or more; NULL: it has several, or one row alone. */
+static const char *constant_of(const struct kure_table *table, int column)
+{
+    const char *value = NULL;
+    int n = 0;
+    for (int r = 0; r < table->rows; ++r) {
+        const char *cell = row_of(table, r)[column];
+        if (!*cell) continue;
+        if (value && strcmp(value, cell) != 0) return NULL;
+        value = cell;
+        ++n;
+    }
+    return n > 1 ? value : NULL;
+}
+
 void kure_table_print(const struct kure_table *table, FILE *out)
 {
     int *widths = calloc((size_t)table->column_count, sizeof *widths);
+    const char *gap = "";
     if (!widths) no_memory();
-    for (int i = 0; i < table->column_count; ++i) widths[i] = width_of(table, i);
+    for (int i = 0; i < table->column_count; ++i) {
+        widths[i] = table->constants_apart && constant_of(table, i) ? 0 : width_of(table, i);
+    }
     print_row(table, NULL, widths, out);
     for (int r = 0; r < table->rows; ++r) print_row(table, row_of(table, r), widths, out);
+    for (int i = 0; table->constants_apart && i < table->column_count; ++i) {
+        if (!constant_of(table, i)) continue;
+        fprintf(out, "%s%s=%s", *gap ? gap : "\nthe same in all: ", table->columns[i].name, constant_of(table, i));
+        gap = " ";
+    }
+    if (*gap) fprintf(out, "\n");
     free(widths);
 }
 
@@ -131,17 +177,20 @@ static void write_csv_cell(const char *text, FILE *out)
     fputc('"', out);
 }
 
+void kure_table_write_row(const struct kure_table *table, int row, FILE *out)
+{
+    for (int i = 0; i < table->column_count; ++i) {
+        if (i) fputc(',', out);
+        write_csv_cell(row_of(table, row)[i], out);
+    }
+    fputc('\n', out);
+}
+
 static int write_csv(const struct kure_table *table, FILE *out)
 {
     for (int i = 0; i < table->column_count; ++i) fprintf(out, "%s%s", i ? "," : "", table->columns[i].name);
     fputc('\n', out);
-    for (int r = 0; r < table->rows; ++r) {
-        for (int i = 0; i < table->column_count; ++i) {
-            if (i) fputc(',', out);
-            write_csv_cell(row_of(table, r)[i], out);
-        }
-        fputc('\n', out);
-    }
+    for (int r = 0; r < table->rows; ++r) kure_table_write_row(table, r, out);
     return fflush(out) == 0 && !ferror(out);
 }
 

@@ -24,6 +24,7 @@ struct kure_table {
     char model[33], plan[33]; /* hashes; "" where there is none */
     char **cells;             /* [rows][column_count], "" = no value */
     int rows;
+    int constants_apart;      /* printed text: columns of one value come in a line below */
 };
 
 void kure_table_init(struct kure_table *table, const char *schema, const struct kure_column *columns, int count);
@@ -34,7 +35,17 @@ void kure_table_set_text(struct kure_table *table, const char *column, const cha
 void kure_table_set_integer(struct kure_table *table, const char *column, long long value);
 void kure_table_set_real(struct kure_table *table, const char *column, double value);
 
-/* Aligned text: empty columns are left out. */
+/* The text of a cell, "" = no value; borrowed. */
+const char *kure_table_cell(const struct kure_table *table, int row, const char *column);
+
+/* By a column of integers, ascending. */
+void kure_table_sort(struct kure_table *table, const char *column);
+
+/* One row as a line of CSV. */
+void kure_table_write_row(const struct kure_table *table, int row, FILE *out);
+
+/* Aligned text: empty columns are left out; with constants_apart those, too, that have the
+ * same value wherever they have one, and a line below says it. */
 void kure_table_print(const struct kure_table *table, FILE *out);
 
 /* Replace `path` only when all is written; a pipe or a device is written into. */

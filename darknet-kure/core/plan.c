@@ -235,6 +235,12 @@ static enum kure_status hash_plan(struct kure_plan *plan, struct kure_error *err
     return KURE_OK;
 }
 
+void kure_hash_text(const char *text, char hash[33])
+{
+    XXH128_hash_t h = XXH3_128bits(text, strlen(text));
+    snprintf(hash, 33, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+}
+
 enum kure_status kure_hash_file(const char *path, char hash[33], struct kure_error *error)
 {
     static const char message[] = "%s: cannot be read";

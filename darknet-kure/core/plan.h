@@ -89,6 +89,9 @@ void kure_plan_free(struct kure_plan *plan);
 KURE_CHECKED enum kure_status kure_place_quantizers(const struct kure_options *options, const struct kure_layer_view *views,
                                                     struct kure_plan *plan, struct kure_error *error);
 
+/* XXH3-128 of a text, likewise. */
+void kure_hash_text(const char *text, char hash[33]);
+
 /* XXH3-128 of a file as 32 hexadecimal digits. */
 KURE_CHECKED enum kure_status kure_hash_file(const char *path, char hash[33], struct kure_error *error);
 

@@ -1,0 +1,238 @@
+/* evaluation.c: see evaluation.h. */
+#define _GNU_SOURCE
+#include "evaluation.h"
+
+#include <getopt.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "progress.h"
+
+const struct kure_column kure_evaluation_columns[] = {
+    {"weight_bits", KURE_CELL_INTEGER, NULL},       {"activation_bits", KURE_CELL_INTEGER, NULL},
+    {"weight_step_ratio", KURE_CELL_REAL, "%g"},    {"weight_rounding", KURE_CELL_TEXT, NULL},
+    {"weight_truncation", KURE_CELL_TEXT, NULL},    {"weight_truncation_value", KURE_CELL_REAL, "%g"},
+    {"weight_granularity", KURE_CELL_TEXT, NULL},   {"weight_grid", KURE_CELL_TEXT, NULL},
+    {"weight_symmetric", KURE_CELL_INTEGER, NULL},  {"weight_step", KURE_CELL_TEXT, NULL},
+    {"batchnorm", KURE_CELL_TEXT, NULL},            {"activation_step_ratio", KURE_CELL_REAL, "%g"},
+    {"activation_rounding", KURE_CELL_TEXT, NULL},  {"activation_truncation", KURE_CELL_TEXT, NULL},
+    {"activation_truncation_value", KURE_CELL_REAL, "%g"}, {"activation_symmetric", KURE_CELL_INTEGER, NULL},
+    {"activation_granularity", KURE_CELL_TEXT, NULL}, {"activation_grid", KURE_CELL_TEXT, NULL},
+    {"activation_step", KURE_CELL_TEXT, NULL},      {"first_bits", KURE_CELL_INTEGER, NULL},
+    {"last_bits", KURE_CELL_INTEGER, NULL},         {"calibration_images", KURE_CELL_INTEGER, NULL},
+    {"bn_images", KURE_CELL_INTEGER, NULL},         {"top1", KURE_CELL_REAL, "%.2f"},
+    {"top5", KURE_CELL_REAL, "%.2f"},               {"weight_sqnr", KURE_CELL_REAL, "%.2f"},
+    {"seconds", KURE_CELL_REAL, "%.2f"},
+};
+const int kure_evaluation_column_count = sizeof kure_evaluation_columns / sizeof kure_evaluation_columns[0];
+
+/* The columns of one quantizer; prefix: weight or activation. */
+static void set_quantizer(struct kure_table *table, const char *prefix, const struct kure_quantizer *q)
+{
+    char name[64];
+#define COLUMN(key) (snprintf(name, sizeof name, "%s_" key, prefix), name)
+    kure_table_set_integer(table, COLUMN("bits"), q->bits);
+    if (q->bits == 0) return;
+    kure_table_set_real(table, COLUMN("step_ratio"), q->step_ratio);
+    kure_table_set_text(table, COLUMN("rounding"), kure_rounding_text((int)q->rounding).name);
+    kure_table_set_text(table, COLUMN("truncation"), kure_policy_text((int)q->truncation).name);
+    if (q->truncation_value != 0) kure_table_set_real(table, COLUMN("truncation_value"), q->truncation_value);
+    kure_table_set_text(table, COLUMN("granularity"), kure_granularity_name(q->granularity));
+    kure_table_set_text(table, COLUMN("grid"), kure_grid_name(q->grid));
+    kure_table_set_integer(table, COLUMN("symmetric"), q->symmetric);
+    kure_table_set_text(table, COLUMN("step"), kure_step_name(q->step));
+#undef COLUMN
+}
+
+void kure_evaluation_set(struct kure_table *table, const struct kure_point *p, const struct kure_result *r)
+{
+    kure_table_set_real(table, "top1", r->accuracy.top1);
+    kure_table_set_real(table, "top5", r->accuracy.top5);
+    kure_table_set_real(table, "seconds", r->seconds);
+    set_quantizer(table, "weight", &p->weights);
+    set_quantizer(table, "activation", &p->activations);
+    if (p->weights.bits == 0 && p->activations.bits == 0) return;
+    if (p->weights.bits) kure_table_set_text(table, "batchnorm", p->fold ? "fold" : "train");
+    kure_table_set_integer(table, "first_bits", p->first_bits);
+    kure_table_set_integer(table, "last_bits", p->last_bits);
+    if (!isnan(r->sqnr)) kure_table_set_real(table, "weight_sqnr", r->sqnr);
+}
+
+void kure_evaluation_set_images(const struct kure_evaluation *e, const struct kure_point *point, struct kure_table *table)
+{
+    if (point->activations.bits) kure_table_set_integer(table, "calibration_images", e->calibration_images);
+    kure_table_set_integer(table, "bn_images", e->request->bn_images);
+}
+
+/* ---- the work ------------------------------------------------------------------------ */
+
+static int quantizes_activations(const struct kure_points *points)
+{
+    for (int i = 0; points->given && i < kure_points_count(points); ++i) {
+        if (kure_points_get(points, i).activations.bits) return 1;
+    }
+    return 0;
+}
+
+static void count_images(void *progress, int n)
+{
+    kure_progress_add(progress, n);
+}
+
+static void calibrate(struct kure_evaluation *e)
+{
+    const struct kure_evaluation_request *r = e->request;
+    struct kure_images *images = kure_images_sample(e->net, r->data, r->calibration_images, r->seed, "--calibration-images");
+    struct kure_progress progress;
+    e->calibration_images = images->count;
+    kure_progress_start(&progress, "calibration images", images->count);
+    e->calibration = kure_calibrate(e->ptq, images, count_images, &progress);
+    kure_progress_end(&progress);
+    kure_images_free(images);
+}
+
+void kure_evaluation_begin(struct kure_evaluation *e, const struct kure_evaluation_request *r, network *net)
+{
+    *e = (struct kure_evaluation){.request = r, .net = net};
+    e->images = kure_images_load(net, r->data, r->images);
+    e->ptq = kure_ptq_begin(net);
+    for (int i = 0; r->points.given && i < kure_points_count(&r->points); ++i) {
+        struct kure_point point = kure_points_get(&r->points, i);
+        kure_ptq_check(e->ptq, &point);
+    }
+    if (r->bn_images) e->bn_images = kure_images_sample(net, r->data, r->bn_images, r->seed, "--bn-images");
+    if (quantizes_activations(&r->points)) calibrate(e);
+    if (r->points.given) kure_report_float_layers(net);
+}
+
+void kure_evaluation_end(struct kure_evaluation *e)
+{
+    kure_images_free(e->images);
+    if (e->bn_images) kure_images_free(e->bn_images);
+    kure_calibration_free(e->calibration);
+    kure_ptq_free(e->ptq);
+    free_network(e->net);
+}
+
+void kure_evaluation_decode(struct kure_evaluation *e)
+{
+    kure_images_decode(e->net, e->images);
+    if (e->bn_images) kure_images_decode(e->net, e->bn_images);
+}
+
+struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct kure_point *point, void (*done)(void *, int), void *context)
+{
+    double start = kure_seconds();
+    struct kure_result result;
+    result.sqnr = kure_ptq_set(e->ptq, point, e->calibration);
+    if (e->bn_images) result.sqnr = kure_ptq_reestimate(e->ptq, e->bn_images, done, context);
+    result.accuracy = kure_classify(e->net, e->images, done, context);
+    result.seconds = kure_seconds() - start;
+    return result;
+}
+
+/* ---- the command line ---------------------------------------------------------------- */
+
+enum { MOST_THREADS = 1024, MOST = 999999999 }; /* OpenMP ends the process where it cannot start as many as it is told */
+
+static int check_request(const char *command, const struct kure_evaluation_request *r)
+{
+    struct kure_error error;
+    int activations = quantizes_activations(&r->points);
+    if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error(command, "more than %d combinations", KURE_MOST_POINTS);
+    if (kure_points_check(&r->points, &error) != KURE_OK) return kure_usage_error(command, "%s", error.text);
+    if (r->simulate && (r->points.given || r->calibration_images || r->bn_images)) {
+        return kure_usage_error(command, "--simulate takes quantizers, ranges and batch norm as they were trained: leave other options of them out");
+    }
+    if (r->calibration_images && !activations) {
+        return kure_usage_error(command, "--calibration-images %d: no activations are quantized: say --activation-bits", r->calibration_images);
+    }
+    if (r->seed_given && !r->bn_images && !activations) {
+        return kure_usage_error(command, "--seed: nothing is drawn: no activations are quantized, and no --bn-images");
+    }
+#ifndef _OPENMP
+    if (r->threads > 1) return kure_usage_error(command, "--threads %d: this build has OPENMP=0", r->threads);
+#endif
+    const struct kure_output_option outputs[] = {{"--csv", r->csv}, {"--json", r->json}};
+    return kure_check_outputs(command, outputs, 2, (const char *const[]){r->cfg, r->weights, r->data, NULL});
+}
+
+/* A number from 1 to `most` for one of the options; 0: wrong, and said. */
+static int take_count(const char *command, const char *option, const char *text, int most)
+{
+    int n = kure_parse_count(text, most);
+    if (n) return n;
+    if (most == MOST) kure_usage_error(command, "--%s %s: must be a positive integer", option, text);
+    else kure_usage_error(command, "--%s %s: must be an integer from 1 to %d", option, text, most);
+    return 0;
+}
+
+/* "2/5": the second of five parts */
+static int parse_shard(const char *text, struct kure_evaluation_request *r)
+{
+    char rest;
+    return sscanf(text, "%d/%d%c", &r->shard, &r->shards, &rest) == 2 && r->shard >= 1 && r->shard <= r->shards && r->shards <= KURE_MOST_POINTS;
+}
+
+static const struct option eval_options[] = {{"simulate", no_argument, NULL, 's'}, {NULL, 0, NULL, 0}};
+static const struct option sweep_options[] = {{"shard", required_argument, NULL, 'd'}, {"jobs", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0}};
+static const struct option common_options[] = {
+    {"quantize", required_argument, NULL, 'q'},  {"images", required_argument, NULL, 'i'}, {"threads", required_argument, NULL, 't'},
+    {"calibration-images", required_argument, NULL, 'c'}, {"bn-images", required_argument, NULL, 'b'}, {"seed", required_argument, NULL, 'e'},
+    {"csv", required_argument, NULL, 'v'},       {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+enum { COMMON = sizeof common_options / sizeof common_options[0] };
+
+int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, struct kure_evaluation_request *r)
+{
+    struct option options[KURE_POINT_NAMES + COMMON + 4];
+    char names[KURE_POINT_NAMES][32];
+    const char *command = argv[0];
+    int n = 0, c, which = 0;
+    for (; kure_point_key(n); ++n) {
+        snprintf(names[n], sizeof names[n], "%s", kure_point_key(n));
+        for (char *p = names[n]; *p; ++p) *p = *p == '_' ? '-' : *p;
+        options[n] = (struct option){names[n], required_argument, NULL, 1};
+    }
+    for (const struct option *o = sweep ? sweep_options : eval_options; o->name; ++o) options[n++] = *o;
+    memcpy(options + n, common_options, sizeof common_options);
+    while ((c = getopt_long(argc, argv, "h", options, &which)) != -1) {
+        struct kure_error error;
+        enum kure_status status = KURE_OK;
+        const char *name = c == '?' ? "" : options[which].name;
+        int *counts[] = {['i'] = &r->images, ['t'] = &r->threads, ['c'] = &r->calibration_images, ['b'] = &r->bn_images, ['w'] = &r->jobs};
+        switch (c) {
+        case 'h': return fputs(help, stdout), 0;
+        case 'v': r->csv = optarg; break;
+        case 'j': r->json = optarg; break;
+        case 's': r->simulate = 1; break;
+        case 'q': status = kure_points_parse(&r->points, optarg, &error); break;
+        case 1: status = kure_points_set_option(&r->points, name, optarg, &error); break;
+        case 'e':
+            r->seed_given = 1;
+            if (!kure_parse_seed(optarg, &r->seed)) return kure_usage_error(command, "--seed %s: must be an integer from 0 on", optarg);
+            break;
+        case 'd':
+            if (!parse_shard(optarg, r)) return kure_usage_error(command, "--shard %s: must be i/n with i from 1 to n", optarg);
+            break;
+        case '?': return kure_usage_error(command, "wrong option");
+        default:
+            if (!(*counts[c] = take_count(command, name, optarg, c == 't' || c == 'w' ? MOST_THREADS : MOST))) return 2;
+        }
+        if (status != KURE_OK) return kure_usage_error(command, "%s", error.text);
+    }
+    int status = kure_check_arguments(command, argc - optind, "CFG WEIGHTS DATA", 3);
+    if (status) return status;
+    r->cfg = argv[optind];
+    r->weights = argv[optind + 1];
+    r->data = argv[optind + 2];
+    status = check_request(command, r);
+    if (status) return status;
+#ifdef _OPENMP
+    if (r->threads) omp_set_num_threads(r->threads);
+#endif
+    return -1;
+}

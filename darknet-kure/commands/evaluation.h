@@ -1,0 +1,60 @@
+/*
+ * evaluation.h: what eval and sweep have in common: their options, their columns, and the
+ * work on one point.
+ */
+#ifndef KURE_EVALUATION_H
+#define KURE_EVALUATION_H
+
+#include "command.h"
+#include "points.h"
+
+struct kure_evaluation_request {
+    const char *csv, *json, *cfg, *weights, *data;
+    struct kure_points points;
+    int images, threads;
+    int simulate;                      /* eval */
+    int shard, shards, jobs;           /* sweep; 0: not given */
+    int calibration_images, bn_images; /* 0: not given */
+    uint64_t seed;
+    int seed_given;
+};
+
+/* Reads the command line of eval (sweep = 0) or sweep. -1: go on; else the exit status. */
+int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, struct kure_evaluation_request *r);
+
+/* Columns from weight_bits to seconds, for a table that begins with others or not. */
+extern const struct kure_column kure_evaluation_columns[];
+extern const int kure_evaluation_column_count;
+
+struct kure_result {
+    struct kure_accuracy accuracy;
+    double sqnr, seconds;
+};
+
+/* Adds to the last row of a table. */
+void kure_evaluation_set(struct kure_table *table, const struct kure_point *point, const struct kure_result *result);
+
+/* Everything that the points of a request share, loaded once. */
+struct kure_evaluation {
+    const struct kure_evaluation_request *request;
+    network *net;
+    struct kure_ptq *ptq;
+    struct kure_images *images, *bn_images; /* bn_images: NULL without --bn-images */
+    struct kure_calibration *calibration;   /* NULL: no point quantizes activations */
+    int calibration_images;
+};
+
+/* Every point is checked before anything long begins. */
+void kure_evaluation_begin(struct kure_evaluation *e, const struct kure_evaluation_request *request, network *net);
+void kure_evaluation_end(struct kure_evaluation *e); /* the network too */
+
+/* Decodes and keeps the images, where they fit, so that processes that fork from here share them. */
+void kure_evaluation_decode(struct kure_evaluation *e);
+
+/* done(context, images): after every batch. */
+struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct kure_point *point, void (*done)(void *, int), void *context);
+
+/* The columns that do not depend on the result: calibration_images and bn_images. */
+void kure_evaluation_set_images(const struct kure_evaluation *e, const struct kure_point *point, struct kure_table *table);
+
+#endif

@@ -1,0 +1,252 @@
+/* sweep.c: `darknet kure sweep CFG WEIGHTS DATA`: a grid of quantizers, one row a point. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "output.h"
+#include "progress.h"
+#include "sweep_file.h"
+
+static const char help[] =
+    "usage: darknet kure sweep CFG WEIGHTS DATA --csv FILE [quantizer keys] [options]\n\n"
+    "Evaluates the float network and every combination of the keys' lists: one row a point,\n"
+    "written to FILE as soon as it is known. Run again, it goes on with what is missing. The\n"
+    "keys are those of 'darknet kure eval --help': --weight-bits 8,6,4 --weight-step-ratio\n"
+    "0.7,1,1.3 --rounding half_even,floor and so on.\n\n"
+    "  --csv FILE                the table; it must be of this sweep, or not be there\n"
+    "  --shard I/N               only the points I, I+N, I+2N... of the grid: N machines can\n"
+    "                            share it; 'darknet kure merge' puts their files together\n"
+    "  --jobs N                  points at a time, each on one processor thread (default: as\n"
+    "                            many as there are threads; 1: one point on all of them)\n"
+    "  --threads N               processor threads (default: all)\n"
+    "  --images N                the first N images of the validation list only\n"
+    "  --calibration-images N, --bn-images N, --seed N   as in eval\n"
+    "  --json FILE               write the table as JSON as well\n"
+    "  --help                    this text\n\n"
+    "Robustness: the mean top-1 over the points without the float one; along step ratios the\n"
+    "area under accuracy divided by its width (trapezoidal rule), all other values alike. In\n"
+    "percent, and divided by the float top-1. It depends on the grid: compare scores whose\n"
+    "grid, named by its hash, is the same.\n";
+
+struct sweep {
+    struct kure_evaluation evaluation;
+    struct kure_evaluation_request request;
+    struct kure_sweep_head head;
+    struct kure_table table;
+    FILE *file;                  /* the CSV, at its end */
+    int *pending, pending_count; /* points to evaluate */
+    struct kure_progress progress;
+};
+
+/* Point 0 is float; the keys' combinations follow. */
+static struct kure_point point_of(const struct sweep *s, int i)
+{
+    return i == 0 ? (struct kure_point){.fold = 0} : kure_points_get(&s->request.points, i - 1);
+}
+
+static void make_head(struct sweep *s, const struct kure_network *k)
+{
+    const struct kure_evaluation_request *r = &s->request;
+    struct kure_error error;
+    char *text = NULL, *keys = kure_points_text(&r->points);
+    memcpy(s->head.plan, k->plan.hash, sizeof s->head.plan);
+    if (kure_hash_file(r->weights, s->head.model, &error) != KURE_OK) kure_stop(&error);
+    if (!keys || asprintf(&text, "%s images=%d calibration_images=%d bn_images=%d seed=%llu", keys, r->images, r->calibration_images, r->bn_images,
+                          (unsigned long long)r->seed) < 0) kure_stop(&(struct kure_error){"not enough memory"});
+    kure_hash_text(text, s->head.grid);
+    s->head.points = 1 + kure_points_count(&r->points);
+    free(text);
+    free(keys);
+}
+
+/* ---- the file ------------------------------------------------------------------------- */
+
+/* What is there already stays; a line that was cut when its writer was killed goes. */
+static void open_file(struct sweep *s)
+{
+    struct kure_error error;
+    const char *path = s->request.csv;
+    int cut = 0;
+    if (access(path, F_OK) == 0 && kure_sweep_read(path, &s->head, &s->table, &cut, &error) != KURE_OK) kure_stop(&error);
+    if (s->table.rows) fprintf(stderr, "%s: %d of %d points are there already\n", path, s->table.rows, s->head.points);
+    if ((s->table.rows == 0 || cut) && kure_table_write_csv(&s->table, path, &error) != KURE_OK) kure_stop(&error);
+    s->file = fopen(path, "a");
+    if (s->file) return;
+    snprintf(error.text, sizeof error.text, "%s: cannot be written: %s", path, strerror(errno));
+    kure_stop(&error);
+}
+
+static void find_pending(struct sweep *s)
+{
+    const struct kure_evaluation_request *r = &s->request;
+    s->pending = calloc((size_t)s->head.points, sizeof *s->pending);
+    if (!s->pending) kure_stop(&(struct kure_error){"not enough memory"});
+    for (int i = r->shards ? r->shard - 1 : 0; i < s->head.points; i += r->shards ? r->shards : 1) {
+        if (!kure_sweep_has(&s->table, i)) s->pending[s->pending_count++] = i;
+    }
+}
+
+static void add_result(struct sweep *s, int i, const struct kure_result *result)
+{
+    struct kure_point point = point_of(s, i);
+    kure_sweep_add(&s->table, &s->head, i);
+    kure_evaluation_set(&s->table, &point, result);
+    kure_evaluation_set_images(&s->evaluation, &point, &s->table);
+    kure_table_write_row(&s->table, s->table.rows - 1, s->file);
+    if (fflush(s->file) == 0 && !ferror(s->file)) return;
+    struct kure_error error;
+    snprintf(error.text, sizeof error.text, "%s: cannot be written: %s", s->request.csv, strerror(errno));
+    kure_stop(&error);
+}
+
+/* ---- the work --------------------------------------------------------------------------- */
+
+static void count_images(void *progress, int n)
+{
+    kure_progress_add(progress, n);
+}
+
+static void run_here(struct sweep *s)
+{
+    for (int i = 0; i < s->pending_count; ++i) {
+        struct kure_point point = point_of(s, s->pending[i]);
+        struct kure_result result = kure_evaluation_run(&s->evaluation, &point, count_images, &s->progress);
+        add_result(s, s->pending[i], &result);
+    }
+}
+
+/* What a worker tells: images that are done, or the result of a point. Small enough for
+ * one write to a pipe that others write to as well. */
+struct message {
+    int images, point;
+    struct kure_result result;
+};
+
+static void tell(int out, const struct message *message)
+{
+    if (write(out, message, sizeof *message) != (ssize_t)sizeof *message) _exit(1);
+}
+
+static void tell_images(void *context, int n)
+{
+    tell(*(int *)context, &(struct message){.images = n});
+}
+
+/* A process of its own, on one thread; next: the place in the list of the points. */
+static void work(struct sweep *s, atomic_int *next, int out)
+{
+#ifdef _OPENMP
+    omp_set_num_threads(1); /* the threads of the parent are not here */
+#endif
+    for (int i; (i = atomic_fetch_add(next, 1)) < s->pending_count;) {
+        struct kure_point point = point_of(s, s->pending[i]);
+        struct message message = {.point = s->pending[i]};
+        message.result = kure_evaluation_run(&s->evaluation, &point, tell_images, &out);
+        tell(out, &message);
+    }
+    fflush(stderr);
+    _exit(0);
+}
+
+static int collect(struct sweep *s, int in)
+{
+    struct message message;
+    ssize_t bytes;
+    int results = 0;
+    while ((bytes = read(in, &message, sizeof message)) != 0) {
+        if (bytes < 0 && errno == EINTR) continue;
+        if (bytes != (ssize_t)sizeof message) break;
+        if (message.images) {
+            kure_progress_add(&s->progress, message.images);
+        } else {
+            add_result(s, message.point, &message.result);
+            ++results;
+        }
+    }
+    return results;
+}
+
+static void run_workers(struct sweep *s, int jobs)
+{
+    int ends[2], status, failed = 0;
+    atomic_int *next = mmap(NULL, sizeof *next, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (next == MAP_FAILED || pipe(ends) != 0) kure_stop(&(struct kure_error){"no pipe or memory for the workers: try --jobs 1"});
+    kure_evaluation_decode(&s->evaluation);
+    fflush(NULL);
+    for (int i = 0; i < jobs; ++i) {
+        pid_t pid = fork();
+        if (pid < 0) kure_stop(&(struct kure_error){"no more processes for the workers: try --jobs 1"});
+        if (pid == 0) {
+            close(ends[0]);
+            work(s, next, ends[1]);
+        }
+    }
+    close(ends[1]);
+    int results = collect(s, ends[0]);
+    close(ends[0]);
+    while (wait(&status) > 0) failed |= !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    munmap(next, sizeof *next);
+    if (!failed && results == s->pending_count) return;
+    kure_stop(&(struct kure_error){"a worker has ended before its work was done: the points that are missing can be had by the same command"});
+}
+
+static int job_count(const struct sweep *s)
+{
+    int jobs = s->request.jobs;
+#ifdef _OPENMP
+    if (!jobs) jobs = omp_get_max_threads();
+#endif
+    if (gpu_index >= 0 || jobs < 1) jobs = 1;
+    return jobs < s->pending_count ? jobs : s->pending_count;
+}
+
+static void run(struct sweep *s, network *net)
+{
+    kure_evaluation_begin(&s->evaluation, &s->request, net);
+    kure_progress_start(&s->progress, "images", (long long)s->pending_count * (s->evaluation.images->count + s->request.bn_images));
+    int jobs = job_count(s);
+    if (jobs > 1) run_workers(s, jobs);
+    else run_here(s);
+    kure_progress_end(&s->progress);
+    kure_evaluation_end(&s->evaluation);
+}
+
+int kure_command_sweep(int argc, char **argv)
+{
+    struct sweep s = {.request = {.csv = NULL}};
+    int status = kure_evaluation_parse(argc, argv, help, 1, &s.request);
+    if (status >= 0) return status;
+    if (!s.request.csv) return kure_usage_error("sweep", "--csv FILE is needed: the rows go there as they are known");
+    if (kure_is_special(s.request.csv)) return kure_usage_error("sweep", "--csv %s: must be a regular file, to go on with later", s.request.csv);
+    if (!s.request.points.given) return kure_usage_error("sweep", "no quantizer key is given, such as --weight-bits 8,6,4");
+    network *net = kure_network_load(s.request.cfg, s.request.weights);
+    kure_sweep_table(&s.table);
+    make_head(&s, net->kure);
+    memcpy(s.table.plan, s.head.plan, sizeof s.table.plan);
+    memcpy(s.table.model, s.head.model, sizeof s.table.model);
+    if (s.request.shards > s.head.points) {
+        return kure_usage_error("sweep", "--shard %d/%d: the grid has only %d points", s.request.shard, s.request.shards, s.head.points);
+    }
+    open_file(&s);
+    find_pending(&s);
+    if (s.pending_count) run(&s, net);
+    else free_network(net);
+    kure_table_sort(&s.table, "point");
+    kure_table_print(&s.table, stdout);
+    kure_sweep_print_score(&s.table, &s.head);
+    fclose(s.file);
+    status = kure_write_tables(&s.table, s.request.csv, s.request.json); /* in order */
+    kure_table_free(&s.table);
+    kure_points_free(&s.request.points);
+    free(s.pending);
+    return status;
+}

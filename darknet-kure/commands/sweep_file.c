@@ -1,0 +1,192 @@
+/* sweep_file.c: see sweep_file.h. */
+#define _GNU_SOURCE
+#include "sweep_file.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+
+enum { HEAD = 5, MOST_COLUMNS = 48 };
+static const char *const head_names[HEAD] = {"model_hash", "plan_hash", "grid_hash", "points", "point"};
+static struct kure_column columns[MOST_COLUMNS];
+
+void kure_sweep_table(struct kure_table *table)
+{
+    for (int i = 0; i < HEAD; ++i) columns[i] = (struct kure_column){head_names[i], i < 3 ? KURE_CELL_TEXT : KURE_CELL_INTEGER, NULL};
+    memcpy(columns + HEAD, kure_evaluation_columns, (size_t)kure_evaluation_column_count * sizeof *columns);
+    kure_table_init(table, "kure.sweep/1", columns, HEAD + kure_evaluation_column_count);
+    table->constants_apart = 1;
+}
+
+void kure_sweep_add(struct kure_table *table, const struct kure_sweep_head *head, int point)
+{
+    kure_table_add_row(table);
+    kure_table_set_text(table, "model_hash", head->model);
+    kure_table_set_text(table, "plan_hash", head->plan);
+    kure_table_set_text(table, "grid_hash", head->grid);
+    kure_table_set_integer(table, "points", head->points);
+    kure_table_set_integer(table, "point", point);
+}
+
+static int row_of(const struct kure_table *table, int point)
+{
+    for (int r = 0; r < table->rows; ++r) {
+        if (atoi(kure_table_cell(table, r, "point")) == point) return r;
+    }
+    return -1;
+}
+
+int kure_sweep_has(const struct kure_table *table, int point)
+{
+    return row_of(table, point) >= 0;
+}
+
+/* ---- reading ---------------------------------------------------------------------- */
+
+/* Cuts a line at its commas; our tables quote nothing. Returns the number of cells. */
+static int split(char *line, char **cells)
+{
+    int n = 0;
+    line[strcspn(line, "\r\n")] = 0;
+    for (char *cell; n < MOST_COLUMNS && (cell = strsep(&line, ",")) != NULL;) cells[n++] = cell;
+    return line ? MOST_COLUMNS + 1 : n;
+}
+
+static int is_header(const struct kure_table *table, char **cells, int n)
+{
+    if (n != table->column_count) return 0;
+    for (int i = 0; i < n; ++i) {
+        if (strcmp(cells[i], table->columns[i].name) != 0) return 0;
+    }
+    return 1;
+}
+
+static enum kure_status check_head(const char *path, int line, char **cells, struct kure_sweep_head *head, struct kure_error *error)
+{
+    static const char *const what[] = {"other weights", "another cfg", "another grid of points"};
+    char *const wanted[] = {head->model, head->plan, head->grid};
+    for (int i = 0; i < 3; ++i) {
+        if (head->points == 0 && strlen(cells[i]) == 32) memcpy(wanted[i], cells[i], 33);
+        if (strcmp(wanted[i], cells[i]) != 0) {
+            return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: a row of %s (%s is %.40s, not %.40s)", path, line, what[i], head_names[i], cells[i], wanted[i]);
+        }
+    }
+    int points = atoi(cells[3]), point = atoi(cells[4]);
+    if (head->points == 0) head->points = points;
+    if (points < 1 || points != head->points || point < 0 || point >= points) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: point %.20s of %.20s, where there are %d", path, line, cells[4], cells[3], head->points);
+    }
+    return KURE_OK;
+}
+
+/* A row that is there already must say the same but for the time it took. */
+static enum kure_status add_cells(const char *path, int line, char **cells, struct kure_table *table, struct kure_error *error)
+{
+    int point = atoi(cells[4]), row = row_of(table, point);
+    if (row < 0) {
+        kure_table_add_row(table);
+        for (int i = 0; i < table->column_count; ++i) kure_table_set_text(table, table->columns[i].name, cells[i]);
+        return KURE_OK;
+    }
+    for (int i = 0; i < table->column_count; ++i) {
+        const char *name = table->columns[i].name, *known = kure_table_cell(table, row, name);
+        if (strcmp(name, "seconds") == 0 || strcmp(known, cells[i]) == 0) continue;
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: point %d has %s %s here and %s before", path, line, point, name, cells[i], known);
+    }
+    return KURE_OK;
+}
+
+enum kure_status kure_sweep_read(const char *path, struct kure_sweep_head *head, struct kure_table *table, int *cut, struct kure_error *error)
+{
+    FILE *file = fopen(path, "r");
+    char *text = NULL, *cells[MOST_COLUMNS];
+    size_t capacity = 0;
+    ssize_t length;
+    int line = 0;
+    enum kure_status status = KURE_OK;
+    *cut = 0;
+    if (!file) return kure_fail(error, KURE_ERROR_FILE, "%s: cannot be opened: %s", path, strerror(errno));
+    while (status == KURE_OK && (length = getline(&text, &capacity, file)) > 0) {
+        *cut = text[length - 1] != '\n';
+        int n = split(text, cells);
+        if (++line == 1 ? !is_header(table, cells, n) && !*cut : !*cut && n != table->column_count) {
+            status = kure_fail(error, KURE_ERROR_INPUT, line == 1 ? "%s: is no table of kure sweep" : "%s:%d: is no row of a sweep", path, line);
+        }
+        if (status != KURE_OK || line == 1 || *cut || is_header(table, cells, n)) continue; /* files one behind the other */
+        status = check_head(path, line, cells, head, error);
+        if (status == KURE_OK) status = add_cells(path, line, cells, table, error);
+    }
+    if (status == KURE_OK && ferror(file)) status = kure_fail(error, KURE_ERROR_FILE, "%s: cannot be read", path);
+    free(text);
+    fclose(file);
+    return status;
+}
+
+/* ---- the score -------------------------------------------------------------------- */
+
+enum { MOST_RATIOS = 256 };
+
+static int compare_reals(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The distinct values of a column, ascending, without those of the float point. */
+static int values_of(const struct kure_table *table, const char *column, double *out)
+{
+    int n = 0;
+    for (int r = 0; r < table->rows; ++r) {
+        const char *text = kure_table_cell(table, r, column);
+        double x = strtod(text, NULL);
+        int known = !*text || atoi(kure_table_cell(table, r, "point")) == 0;
+        for (int i = 0; !known && i < n; ++i) known = out[i] == x;
+        if (!known && n < MOST_RATIOS) out[n++] = x;
+    }
+    qsort(out, (size_t)n, sizeof *out, compare_reals);
+    return n;
+}
+
+/* Of one value: the share of the axis that it stands for by the trapezoidal rule. */
+static double trapezoid(const double *x, int n, double value)
+{
+    for (int i = 0; n > 1 && i < n; ++i) {
+        if (x[i] != value) continue;
+        double before = i > 0 ? x[i] - x[i - 1] : 0, after = i + 1 < n ? x[i + 1] - x[i] : 0;
+        return (before + after) / 2;
+    }
+    return 1;
+}
+
+/* Mean top-1 of the points; along step ratios the area under the curve over its width. */
+static double robustness(const struct kure_table *table)
+{
+    static const char *const axes[] = {"weight_step_ratio", "activation_step_ratio"};
+    double x[2][MOST_RATIOS], sum = 0, weights = 0;
+    int n[2];
+    for (int a = 0; a < 2; ++a) n[a] = values_of(table, axes[a], x[a]);
+    for (int r = 0; r < table->rows; ++r) {
+        double weight = 1;
+        if (atoi(kure_table_cell(table, r, "point")) == 0) continue;
+        for (int a = 0; a < 2; ++a) {
+            const char *text = kure_table_cell(table, r, axes[a]);
+            if (*text) weight *= trapezoid(x[a], n[a], strtod(text, NULL));
+        }
+        sum += weight * strtod(kure_table_cell(table, r, "top1"), NULL);
+        weights += weight;
+    }
+    return sum / weights;
+}
+
+void kure_sweep_print_score(const struct kure_table *table, const struct kure_sweep_head *head)
+{
+    if (table->rows < head->points) {
+        printf("%d of %d points: no robustness score before all are there\n", table->rows, head->points);
+        return;
+    }
+    double score = robustness(table), plain = strtod(kure_table_cell(table, row_of(table, 0), "top1"), NULL);
+    printf("robustness %.2f %% top-1 over %d points, %.4f of float (%.2f %%); comparable over the same grid only: %.8s\n", score,
+           head->points - 1, plain > 0 ? score / plain : 0, plain, head->grid);
+}

@@ -1,0 +1,37 @@
+/*
+ * sweep_file.h: the CSV file of a sweep: one row a point, each with the hashes of what it
+ * was made from, so that shards can be told apart, merged, or simply written one behind
+ * the other; and the robustness score of a whole one.
+ */
+#ifndef KURE_SWEEP_FILE_H
+#define KURE_SWEEP_FILE_H
+
+#include "evaluation.h"
+
+/* What a sweep is of. Point 0 is the float network. */
+struct kure_sweep_head {
+    char model[33]; /* XXH3-128 of the weights */
+    char plan[33];  /* of the cfg's plan */
+    char grid[33];  /* of every key's list, the images and the seed */
+    int points;     /* of the whole grid, with the float one */
+};
+
+void kure_sweep_table(struct kure_table *table); /* with the columns of a sweep */
+
+/* A row; point 0 is float. */
+void kure_sweep_add(struct kure_table *table, const struct kure_sweep_head *head, int point);
+
+/* Reads the rows of `path` into a table of a sweep; those that are there already must be
+ * the same. head [in, out]: what the rows must be of; one with points = 0 takes that of
+ * the first row. cut [out]: 1: the last line is not whole (its writer was killed); it is
+ * left out. KURE_ERROR_INPUT: no sweep, or another one; KURE_ERROR_FILE. */
+KURE_CHECKED enum kure_status kure_sweep_read(const char *path, struct kure_sweep_head *head, struct kure_table *table, int *cut,
+                                              struct kure_error *error);
+
+/* 1: the table has a row of this point. */
+int kure_sweep_has(const struct kure_table *table, int point);
+
+/* Says the robustness score, or how many points are missing: on stdout. */
+void kure_sweep_print_score(const struct kure_table *table, const struct kure_sweep_head *head);
+
+#endif

@@ -1,0 +1,172 @@
+"""`darknet kure sweep` and `merge`: a grid of quantizers, in parts, stopped and gone on with; the robustness score."""
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+import networks
+import programs
+from test_post_training import DATA, IMAGES, cfg_of, trained  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.sanitize
+
+KEYS = ("--bits", "8,3", "--weight-step-ratio", "0.6,1,1.2", "--rounding", "half_even,floor", "--bn-images", 48, "--calibration-images", 64)
+POINTS = 1 + 2 * 3 * 2
+
+
+@pytest.fixture(scope="module")
+def folder(build, trained):  # noqa: F811
+    folder = trained[0]
+    (folder / "sweep.cfg").write_text(cfg_of(16))
+    return folder
+
+
+def sweep(build, folder, *arguments, out="sweep.csv", keys=KEYS, **options):
+    return build.darknet(folder, "kure", "sweep", "sweep.cfg", "net.weights", DATA, "--csv", out, *keys, *arguments, **options)
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return [{**row, "seconds": None} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def whole(build, folder):
+    result = programs.succeed(sweep(build, folder, "--jobs", 2, "--json", "sweep.json", out="whole.csv"))
+    return rows_of(folder / "whole.csv"), result
+
+
+def test_points_are_those_of_eval(build, folder, whole):
+    rows, _ = whole
+    assert [int(row["point"]) for row in rows] == list(range(POINTS)) and all(row["points"] == str(POINTS) for row in rows)
+    programs.succeed(build.darknet(folder, "kure", "eval", "sweep.cfg", "net.weights", DATA, "--csv", "eval.csv", *KEYS))
+    expected = rows_of(folder / "eval.csv")
+    for row, other in zip(rows[1:], expected, strict=True):
+        assert {key: row[key] for key in other} == other
+    programs.succeed(build.darknet(folder, "kure", "eval", "sweep.cfg", "net.weights", DATA, "--csv", "eval.csv", "--bn-images", 48))
+    assert rows[0]["top1"] == rows_of(folder / "eval.csv")[0]["top1"] and rows[0]["weight_bits"] == "0"
+    table = json.loads((folder / "sweep.json").read_text())
+    assert table["schema"] == "kure.sweep/1" and len(table["rows"]) == POINTS and table["rows"][3]["point"] == 3
+
+
+def test_the_score(folder, whole):
+    """The area under accuracy over the step ratio, by NumPy, then the mean over all else."""
+    rows, result = whole
+    ratios = np.array([0.6, 1, 1.2])
+    curves = {}
+    for row in rows[1:]:
+        curves.setdefault((row["weight_bits"], row["weight_rounding"]), {})[float(row["weight_step_ratio"])] = float(row["top1"])
+    areas = [np.trapz([curve[r] for r in ratios], ratios) / np.ptp(ratios) for curve in curves.values()]
+    score, relative, plain = map(float, re.search(r"robustness ([\d.]+) % top-1 over 12 points, ([\d.]+) of float \(([\d.]+) %\)", result.stdout).groups())
+    assert len(areas) == 4 and score == pytest.approx(np.mean(areas), abs=0.006)
+    assert plain == float(rows[0]["top1"]) and relative == pytest.approx(score / plain, abs=1e-4)
+
+
+@pytest.mark.parametrize("jobs", (1, 3))
+def test_any_number_of_jobs(jobs, build, folder, whole):
+    programs.succeed(sweep(build, folder, "--jobs", jobs, out=f"jobs{jobs}.csv"))
+    assert rows_of(folder / f"jobs{jobs}.csv") == whole[0]
+
+
+def test_shards_and_merge(build, folder, whole):
+    names = [f"shard{i}.csv" for i in (1, 2, 3)]
+    for i, name in enumerate(names, 1):
+        result = programs.succeed(sweep(build, folder, "--shard", f"{i}/3", out=name))
+        assert f"of {POINTS} points: no robustness score" in result.stdout
+        assert [int(row["point"]) for row in rows_of(folder / name)] == list(range(i - 1, POINTS, 3))
+    merged = programs.succeed(build.darknet(folder, "kure", "merge", *names, "--csv", "merged.csv"))
+    assert rows_of(folder / "merged.csv") == whole[0]
+    assert merged.stdout.splitlines()[-1] == whole[1].stdout.splitlines()[-1]
+    (folder / "joined.csv").write_text("".join((folder / name).read_text() for name in names))
+    programs.succeed(build.darknet(folder, "kure", "merge", "joined.csv", "--csv", "joined.csv"))
+    assert rows_of(folder / "joined.csv") == whole[0], "one behind the other, and written over what was read"
+    programs.succeed(build.darknet(folder, "kure", "merge", *names, *names))
+    two = programs.succeed(build.darknet(folder, "kure", "merge", *names[:2]))
+    assert f"9 of {POINTS} points" in two.stdout
+
+
+def test_goes_on(build, folder, whole):
+    """What is there stays, a line that was cut is made again; a sweep that is done evaluates nothing."""
+    text = (folder / "whole.csv").read_text()
+    lines = text.splitlines(keepends=True)
+    (folder / "part.csv").write_text("".join(lines[:6]) + lines[6][:50])
+    result = programs.succeed(sweep(build, folder, out="part.csv"))
+    assert f"part.csv: 5 of {POINTS} points are there already" in result.stderr and rows_of(folder / "part.csv") == whole[0]
+    lines[4] = lines[4].replace(rows_of(folder / "whole.csv")[3]["top1"], "12.34")
+    (folder / "part.csv").write_text("".join(lines))
+    programs.succeed(sweep(build, folder, out="part.csv"))
+    assert rows_of(folder / "part.csv")[3]["top1"] == "12.34", "a row that is there is not evaluated again"
+
+
+def test_killed_at_any_instant(build, folder, whole):
+    rng = np.random.default_rng(11)
+    path = folder / "killed.csv"
+    for _ in range(4):
+        process = subprocess.Popen([build.program("darknet"), *map(str, ("kure", "sweep", "sweep.cfg", "net.weights", DATA, "--csv", path, *KEYS))], cwd=folder,
+                                   env=programs.ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(rng.uniform(0.05, 0.6))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    programs.succeed(sweep(build, folder, out="killed.csv"))
+    assert rows_of(path) == whole[0]
+
+
+def test_another_sweep_is_refused(build, folder, whole):
+    """And nothing is lost of what lies there."""
+    before = (folder / "whole.csv").read_bytes()
+    programs.refuse(sweep(build, folder, keys=("--weight-bits", "8,4"), out="whole.csv"), "whole.csv:2", "grid")
+    programs.refuse(sweep(build, folder, "--images", 10, out="whole.csv"), "whole.csv:2", "grid")
+    tensors = build.tensors(folder, cfg_of(16), "-weights", "net.weights")
+    tensors["layers.0.weights"][0] += 1
+    networks.write_weights(folder / "other.weights", cfg_of(16), tensors)
+    result = build.darknet(folder, "kure", "sweep", "sweep.cfg", "other.weights", DATA, "--csv", "whole.csv", *KEYS)
+    programs.refuse(result, "whole.csv:2", "other weights")
+    (folder / "text.csv").write_text("a,b\n1,2\n")
+    programs.refuse(sweep(build, folder, out="text.csv"), "text.csv", "no table of kure sweep")
+    assert (folder / "whole.csv").read_bytes() == before and (folder / "text.csv").read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize("arguments,words", (
+    ((), ("quantizer key",)), (("--weight-bits", "8", "--shard", "0/3"), ("--shard 0/3", "i from 1")), (("--weight-bits", "8", "--shard", "4/3"), ("--shard 4/3",)),
+    (("--weight-bits", "8", "--shard", "2"), ("--shard 2",)), (("--weight-bits", "8", "--shard", "3/3"), ("only 2 points",)),
+    (("--weight-bits", "8", "--jobs", "0"), ("--jobs 0",)), (("--simulate",), ("--help",)), (("--weight-bits", "8", "--seed", "3"), ("--seed",)),
+))
+def test_wrong_command_lines(arguments, words, build, folder):
+    result = sweep(build, folder, *arguments, keys=(), out="wrong.csv")
+    assert result.returncode == 2 and all(word in result.stderr for word in words), programs.describe(result)
+    assert not (folder / "wrong.csv").exists()
+
+
+def test_where_the_rows_go_must_be_said(build, folder):
+    result = build.darknet(folder, "kure", "sweep", "sweep.cfg", "net.weights", DATA, "--weight-bits", "8")
+    assert result.returncode == 2 and "--csv" in result.stderr
+    os.mkfifo(folder / "pipe")
+    result = sweep(build, folder, out="pipe")
+    assert result.returncode == 2 and "regular file" in result.stderr
+
+
+def test_faults_of_merge(build, folder, whole):
+    text = (folder / "whole.csv").read_text()
+    top1 = whole[0][2]["top1"]
+    (folder / "changed.csv").write_text(re.sub(rf"^(.*,2,.*,){re.escape(top1)},", r"\g<1>1.23,", text, flags=re.M))
+    assert (folder / "changed.csv").read_text() != text
+    programs.refuse(build.darknet(folder, "kure", "merge", "whole.csv", "changed.csv"), "changed.csv:", "top1", "1.23")
+    programs.refuse(build.darknet(folder, "kure", "merge", "whole.csv", "nowhere.csv"), "nowhere.csv")
+    (folder / "empty.csv").write_text(text.splitlines(keepends=True)[0])
+    programs.refuse(build.darknet(folder, "kure", "merge", "empty.csv"), "no row")
+    (folder / "short.csv").write_text(text + "1,2,3\n")
+    programs.refuse(build.darknet(folder, "kure", "merge", "short.csv"), "short.csv:", "no row of a sweep")
+    result = build.darknet(folder, "kure", "merge")
+    assert result.returncode == 2 and "FILE" in result.stderr
+
+
+def test_the_report_reads_it(folder, whole):
+    result = subprocess.run(["/usr/bin/python3", programs.ROOT / "scripts/report.py", "net=whole.csv", "-o", "sweep.html"], cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert (folder / "sweep.html").stat().st_size > 10000
