@@ -9,55 +9,59 @@
 
 #include "error.h"
 
-enum kind { BITS, RATIO, VALUE, CHOICE };
-#define NO_FIELD ((size_t)-1) /* a key with one value */
-#define WEIGHTS(field) offsetof(struct kure_point, weights.field)
-
-static const char rounding_names[] =
-#define KURE_ROUNDING(ENUM, name, draws, help) " " #name
-#include "../math/rounding.def"
-#undef KURE_ROUNDING
-    ;
-static const char policy_names[] =
-#define KURE_POLICY(ENUM, name, needs, bits, value, from, to, help, source) " " #name
-#include "../core/policies.def"
-#undef KURE_POLICY
-    ;
-
-#define ACTIVATIONS(field) offsetof(struct kure_point, activations.field)
-
-/* One row per key. Activations are float unless their bits are given. */
-static const struct point_key {
-    const char *name;
-    enum kind kind;
-    const char *default_value, *choices;
-    size_t offset; /* in struct kure_point; choices are ints there */
-} keys[] = {
-    {"batchnorm", CHOICE, "fold", "train fold", offsetof(struct kure_point, fold)},
-    {"weight_granularity", CHOICE, "channel", "tensor channel", WEIGHTS(granularity)},
-    {"weight_grid", CHOICE, "narrow", "narrow full midrise", WEIGHTS(grid)},
-    {"weight_symmetric", CHOICE, "1", "0 1", WEIGHTS(symmetric)},
-    {"weight_truncation", CHOICE, "minmax", policy_names + 1, WEIGHTS(truncation)},
-    {"weight_truncation_value", VALUE, "0", NULL, WEIGHTS(truncation_value)},
-    {"weight_rounding", CHOICE, "half_even", rounding_names + 1, WEIGHTS(rounding)},
-    {"weight_step", CHOICE, "free", "free power_of_two", WEIGHTS(step)},
-    {"activation_granularity", CHOICE, "tensor", "tensor", NO_FIELD},
-    {"activation_grid", CHOICE, "full", "narrow full midrise", ACTIVATIONS(grid)},
-    {"activation_symmetric", CHOICE, "0", "0 1", ACTIVATIONS(symmetric)},
-    {"activation_truncation", CHOICE, "ema", policy_names + 1, ACTIVATIONS(truncation)},
-    {"activation_truncation_value", VALUE, "0", NULL, ACTIVATIONS(truncation_value)},
-    {"activation_rounding", CHOICE, "half_even", rounding_names + 1, ACTIVATIONS(rounding)},
-    {"activation_step", CHOICE, "free", "free power_of_two", ACTIVATIONS(step)},
-    {"first_bits", BITS, "8", NULL, offsetof(struct kure_point, first_bits)},
-    {"last_bits", BITS, "8", NULL, offsetof(struct kure_point, last_bits)},
-    {"weight_bits", BITS, "8", NULL, WEIGHTS(bits)},
-    {"activation_bits", BITS, "0", NULL, ACTIVATIONS(bits)},
-    {"weight_step_ratio", RATIO, "1", NULL, WEIGHTS(step_ratio)},
-    {"activation_step_ratio", RATIO, "1", NULL, ACTIVATIONS(step_ratio)},
+/* In the order in which they vary, the first one slowest. */
+static const char *const names[] = {
+    "batchnorm", "weight_granularity", "weight_grid", "weight_symmetric", "weight_truncation", "weight_truncation_value", "weight_rounding",
+    "weight_step", "activation_granularity", "activation_grid", "activation_symmetric", "activation_truncation", "activation_truncation_value",
+    "activation_rounding", "activation_step", "first_bits", "last_bits", "weight_bits", "activation_bits", "weight_step_ratio",
+    "activation_step_ratio",
 };
-enum { KEY_COUNT = sizeof keys / sizeof keys[0] };
+enum { KEY_COUNT = sizeof names / sizeof names[0] };
 _Static_assert((int)KEY_COUNT <= (int)KURE_POINT_KEYS, "room in struct kure_points");
+
+/* Where a key's value goes; the rest of what is known of it stands in quantizer_keys.def. */
+static const struct place {
+    const char *name; /* of a quantizer's key without its prefix, or of another one */
+    size_t offset;    /* in struct kure_quantizer, or in struct kure_point */
+    int is_real;
+} places[] = {
+    {"bits", offsetof(struct kure_quantizer, bits), 0},
+    {"rounding", offsetof(struct kure_quantizer, rounding), 0},
+    {"truncation", offsetof(struct kure_quantizer, truncation), 0},
+    {"truncation_value", offsetof(struct kure_quantizer, truncation_value), 1},
+    {"step", offsetof(struct kure_quantizer, step), 0},
+    {"step_ratio", offsetof(struct kure_quantizer, step_ratio), 1},
+    {"granularity", offsetof(struct kure_quantizer, granularity), 0},
+    {"grid", offsetof(struct kure_quantizer, grid), 0},
+    {"symmetric", offsetof(struct kure_quantizer, symmetric), 0},
+    {"first_bits", offsetof(struct kure_point, first_bits), 0},
+    {"last_bits", offsetof(struct kure_point, last_bits), 0},
+    {"batchnorm", offsetof(struct kure_point, fold), 0},
+};
 _Static_assert(sizeof(enum kure_grid) == sizeof(int), "choices are stored as int");
+
+static const struct place *place_of(const char *name, size_t *offset)
+{
+    size_t prefix = strncmp(name, "weight_", 7) == 0 ? 7 : strncmp(name, "activation_", 11) == 0 ? 11 : 0;
+    const struct place *p = places;
+    while (strcmp(p->name, name + prefix) != 0) ++p;
+    *offset = p->offset + (prefix == 7 ? offsetof(struct kure_point, weights) : prefix ? offsetof(struct kure_point, activations) : 0);
+    return p;
+}
+
+/* What may stand for a key, and stands for it where it is not given. Activations are float
+ * unless their bits are given; folded and frozen batch norm predict alike. */
+static struct kure_key_text text_of(const char *name)
+{
+    struct kure_key_text t = {.key = name, .kind = "integer", .default_text = "8", .maximum = 16};
+    if (strcmp(name, "batchnorm") == 0) return (struct kure_key_text){.key = name, .kind = "choice", .default_text = "fold", .choices = "train fold"};
+    if (!kure_quantizer_key_text(name, &t)) return t; /* first_bits, last_bits */
+    t.key = name;
+    if (strcmp(name, "activation_bits") == 0) t.default_text = "0";
+    if (strcmp(name, "activation_granularity") == 0) t.choices = "tensor";
+    if (!*t.default_text) t.default_text = "0"; /* truncation_value */
+    return t;
+}
 
 /* Keys of a cfg that say how a network is trained. */
 static const char *const training_keys[] = {"method", "every", "sample", "freeze_at", "start", "learned_rate", "learned_decay", "profile"};
@@ -69,7 +73,7 @@ _Static_assert((int)KEY_COUNT + (int)BARE_COUNT <= (int)KURE_POINT_NAMES, "room 
 
 const char *kure_point_key(int i)
 {
-    return i < KEY_COUNT ? keys[i].name : i < KEY_COUNT + BARE_COUNT ? bare_keys[i - KEY_COUNT] : NULL;
+    return i < KEY_COUNT ? names[i] : i < KEY_COUNT + BARE_COUNT ? bare_keys[i - KEY_COUNT] : NULL;
 }
 
 /* Index of a word in a blank-separated list, -1: not there. */
@@ -85,39 +89,33 @@ static int word_index(const char *words, const char *word, size_t length)
     return -1;
 }
 
-static enum kure_status parse_number(const struct point_key *k, const char *value, size_t length, struct kure_point *point,
-                                     struct kure_error *error)
+/* A number from a key's limits; 1 is no width. Returns NAN: it is none. */
+static double number_of(const struct kure_key_text *k, const char *value, size_t length)
 {
     char *end;
     double x = strtod(value, &end);
-    int whole = length > 0 && end == value + length && isfinite(x);
-    if (k->kind == BITS) {
-        if (!whole || x != floor(x) || x < 0 || x > 16 || x == 1) {
-            return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be an integer from 2 to 16, or 0 for float", k->name, (int)length, value);
-        }
-        if (point) *(int *)(void *)((char *)point + k->offset) = (int)x;
-        return KURE_OK;
-    }
-    if (k->kind == VALUE) {
-        if (!whole || x < 0) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a positive number", k->name, (int)length, value);
-        if (point) *(double *)(void *)((char *)point + k->offset) = x;
-        return KURE_OK;
-    }
-    if (!whole || x < 0.01 || x > 100) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a number from 0.01 to 100", k->name, (int)length, value);
-    }
-    if (point) *(double *)(void *)((char *)point + k->offset) = x;
-    return KURE_OK;
+    int whole = length > 0 && end == value + length && isfinite(x), integer = strcmp(k->kind, "integer") == 0;
+    if (!whole || x < k->minimum || x > k->maximum || (integer && x != floor(x))) return NAN;
+    return integer && k->maximum > 1 && x == 1 ? NAN : x;
 }
 
 /* Parses one value, into `point` where that is not NULL. */
-static enum kure_status parse_one(const struct point_key *k, const char *value, size_t length, struct kure_point *point,
-                                  struct kure_error *error)
+static enum kure_status parse_one(const char *name, const char *value, size_t length, struct kure_point *point, struct kure_error *error)
 {
-    if (k->kind != CHOICE) return parse_number(k, value, length, point, error);
-    int index = word_index(k->choices, value, length);
-    if (index < 0) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be one of: %s", k->name, (int)length, value, k->choices);
-    if (point && k->offset != NO_FIELD) *(int *)(void *)((char *)point + k->offset) = index;
+    const struct kure_key_text k = text_of(name);
+    size_t offset;
+    const struct place *place = place_of(name, &offset);
+    double x = strcmp(k.kind, "choice") == 0 ? word_index(k.choices, value, length) : number_of(&k, value, length);
+    if (k.choices && x < 0) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be one of: %s", name, (int)length, value, k.choices);
+    if (isnan(x) && k.maximum == 1) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be 0 or 1", name, (int)length, value);
+    if (isnan(x) && k.maximum == 16) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be an integer from 2 to 16, or 0 for float", name, (int)length, value);
+    }
+    if (isnan(x) && k.minimum == 0) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a positive number", name, (int)length, value);
+    if (isnan(x)) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a number from %g to %g", name, (int)length, value, k.minimum, k.maximum);
+    void *field = point ? (char *)point + offset : NULL;
+    if (field && place->is_real) *(double *)field = x;
+    else if (field) *(int *)field = (int)x;
     return KURE_OK;
 }
 
@@ -139,7 +137,7 @@ static int list_length(const char *list)
 static int find_key(const char *name)
 {
     for (int i = 0; i < KEY_COUNT; ++i) {
-        if (strcmp(keys[i].name, name) == 0) return i;
+        if (strcmp(names[i], name) == 0) return i;
     }
     return -1;
 }
@@ -148,7 +146,7 @@ static int find_key(const char *name)
 static int partner_of(int key)
 {
     char name[64];
-    snprintf(name, sizeof name, "weight_%s", keys[key].name + strlen("activation_"));
+    snprintf(name, sizeof name, "weight_%s", names[key] + strlen("activation_"));
     return find_key(name);
 }
 
@@ -161,21 +159,21 @@ static enum kure_status fail_unknown(const char *name, struct kure_error *error)
     }
     int best = 0;
     for (int i = 1; i < KEY_COUNT; ++i) {
-        if (kure_edit_distance(name, keys[i].name) < kure_edit_distance(name, keys[best].name)) best = i;
+        if (kure_edit_distance(name, names[i]) < kure_edit_distance(name, names[best])) best = i;
     }
-    return kure_fail(error, KURE_ERROR_INPUT, "unknown quantizer key '%s': did you mean '%s'?", name, keys[best].name);
+    return kure_fail(error, KURE_ERROR_INPUT, "unknown quantizer key '%s': did you mean '%s'?", name, names[best]);
 }
 
 static enum kure_status set_one(struct kure_points *points, int key, const char *list, struct kure_error *error)
 {
-    if (points->values[key]) return kure_fail(error, KURE_ERROR_INPUT, "quantizer key '%s' is given twice", keys[key].name);
+    if (points->values[key]) return kure_fail(error, KURE_ERROR_INPUT, "quantizer key '%s' is given twice", names[key]);
     for (int i = 0; i < list_length(list); ++i) {
         size_t length;
         const char *value = nth(list, i, &length);
-        enum kure_status status = parse_one(&keys[key], value, length, NULL, error);
+        enum kure_status status = parse_one(names[key], value, length, NULL, error);
         if (status != KURE_OK) return status;
-        if (keys[key].kind == VALUE && strtod(value, NULL) == 0) {
-            return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a positive number", keys[key].name, (int)length, value);
+        if (strstr(names[key], "truncation_value") && strtod(value, NULL) == 0) {
+            return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a positive number", names[key], (int)length, value);
         }
     }
     points->values[key] = strdup(list);
@@ -232,7 +230,7 @@ enum kure_status kure_points_parse(struct kure_points *points, const char *text,
 
 static const char *list_of(const struct kure_points *points, int key)
 {
-    return points->values[key] ? points->values[key] : keys[key].default_value;
+    return points->values[key] ? points->values[key] : text_of(names[key]).default_text;
 }
 
 int kure_points_count(const struct kure_points *points)
@@ -258,7 +256,7 @@ static struct kure_point point_at(const struct kure_points *points, int index)
     for (int i = 0; i < KEY_COUNT; ++i) {
         size_t length;
         const char *value = nth(list_of(points, i), chosen[points->paired[i] ? partner_of(i) : i], &length);
-        if (parse_one(&keys[i], value, length, &point, NULL) != KURE_OK) continue; /* checked when it was set */
+        if (parse_one(names[i], value, length, &point, NULL) != KURE_OK) continue; /* checked when it was set */
     }
     return point;
 }
@@ -294,8 +292,8 @@ static enum kure_status check_read(const struct kure_points *points, const char 
     char bits[64];
     snprintf(bits, sizeof bits, "%sbits", prefix);
     for (int i = 0; i < KEY_COUNT && !read; ++i) {
-        if (!points->values[i] || points->bare[i] || strncmp(keys[i].name, prefix, strlen(prefix)) != 0 || strcmp(keys[i].name, bits) == 0) continue;
-        return kure_fail(error, KURE_ERROR_INPUT, "%s=%s: has no meaning with %s=%s, which leaves them float", keys[i].name, points->values[i], bits,
+        if (!points->values[i] || points->bare[i] || strncmp(names[i], prefix, strlen(prefix)) != 0 || strcmp(names[i], bits) == 0) continue;
+        return kure_fail(error, KURE_ERROR_INPUT, "%s=%s: has no meaning with %s=%s, which leaves them float", names[i], points->values[i], bits,
                          list_of(points, find_key(bits)));
     }
     return KURE_OK;
@@ -338,7 +336,7 @@ char *kure_points_text(const struct kure_points *points)
     char *text = strdup("");
     for (int i = 0; text && i < KEY_COUNT; ++i) {
         char *longer = NULL;
-        if (asprintf(&longer, "%s%s=%s%s ", text, keys[i].name, list_of(points, i), points->paired[i] ? " paired" : "") < 0) longer = NULL;
+        if (asprintf(&longer, "%s%s=%s%s ", text, names[i], list_of(points, i), points->paired[i] ? " paired" : "") < 0) longer = NULL;
         free(text);
         text = longer;
     }

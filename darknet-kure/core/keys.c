@@ -24,6 +24,11 @@ const struct kure_key kure_keys[] = {
 };
 const int kure_keys_count = sizeof kure_keys / sizeof kure_keys[0];
 
+const char *kure_kind_name(enum kure_key_kind kind)
+{
+    return kind_names[kind];
+}
+
 const struct kure_key *kure_key_find(enum kure_key_section section, const char *name)
 {
     for (int i = 0; i < kure_keys_count; ++i) {

@@ -22,6 +22,9 @@ struct kure_key {
 extern const struct kure_key kure_keys[];
 extern const int kure_keys_count;
 
+/* "number", "choice" ... */
+const char *kure_kind_name(enum kure_key_kind kind);
+
 /* NULL: no such key there. */
 const struct kure_key *kure_key_find(enum kure_key_section section, const char *name);
 

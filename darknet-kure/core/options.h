@@ -108,6 +108,8 @@ struct kure_key_text {
     const char *section, *key, *kind, *default_text, *choices, *help;
     double minimum, maximum;
 };
+/* The row of a quantizer's key with its prefix, weight_bits; 0: no such key. */
+int kure_quantizer_key_text(const char *name, struct kure_key_text *out);
 size_t kure_key_count(void);
 void kure_key_text(size_t i, struct kure_key_text *out);
 

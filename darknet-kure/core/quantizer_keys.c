@@ -55,6 +55,18 @@ const struct kure_key *kure_quantizer_key(int i, const char **activation_default
     return &rows[i].key;
 }
 
+int kure_quantizer_key_text(const char *name, struct kure_key_text *out)
+{
+    enum kure_quantized which;
+    const struct kure_key *k = kure_quantizer_key_find(name, &which);
+    if (!k) return 0;
+    const struct row *row = &rows[0];
+    while (&row->key != k) ++row;
+    *out = (struct kure_key_text){"quantization", k->name, kure_kind_name(k->kind), which == KURE_QUANTIZED_ACTIVATIONS ? row->activation_default : k->default_text,
+                                  k->choices, k->help, k->minimum, k->maximum};
+    return 1;
+}
+
 int kure_quantizer_key_nearest(const char *name, char nearest[64])
 {
     int best = 1000;
