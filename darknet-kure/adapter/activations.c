@@ -246,7 +246,9 @@ enum kure_status kure_activation_select(struct kure_activation_quantizer *a, con
 void kure_activation_slot_name(const struct kure_activation_quantizer *a, int slot, char *out, size_t size)
 {
     const struct kure_quantizer *q = &a->slots[slot].q;
-    const char *name = a->method == KURE_METHOD_LSQ ? kure_learned_name(q) : a->method == KURE_METHOD_PACT ? "pact" : kure_policy_text((int)q->truncation).name;
+    const char *name = a->method == KURE_METHOD_LSQ    ? kure_learned_name(q)
+                       : a->method == KURE_METHOD_PACT ? "pact"
+                                                       : kure_policy_text((int)q->truncation).name;
     if (depends_on_bits(a, q->truncation)) snprintf(out, size, "%s.%d", name, q->bits);
     else snprintf(out, size, "%s", name);
 }

@@ -87,7 +87,8 @@ static void end(struct kure_network *k)
         for (size_t c = 0; c < kure_batchnorm_channels(l); ++c) {
             if (!isfinite(s->mean[c]) || !isfinite(s->square[c])) {
                 struct kure_error error;
-                snprintf(error.text, sizeof error.text, "layer %d [%s]: values that are not finite: no batch-norm statistics", i, k->plan.rows[i].type);
+                snprintf(error.text, sizeof error.text, "layer %d [%s]: values that are not finite: no batch-norm statistics", i,
+                         k->plan.rows[i].type);
                 kure_stop(&error);
             }
             double mean = s->mean[c] / s->values, square = s->square[c] - s->values * mean * mean;

@@ -171,7 +171,8 @@ static double quantize_weights(struct kure_ptq *p, const struct kure_plan *plan)
         struct kure_error error;
         const struct kure_noise noise = {0, (uint64_t)i, 0};
         if (row->weight.bits) {
-            if (kure_quantize_tensor(&t, &row->weight, plan->quantization.batchnorm != KURE_BATCHNORM_TRAIN, &noise, &result, &error) != KURE_OK) kure_stop(&error);
+            int folds = plan->quantization.batchnorm != KURE_BATCHNORM_TRAIN;
+            if (kure_quantize_tensor(&t, &row->weight, folds, &noise, &result, &error) != KURE_OK) kure_stop(&error);
             double sqnr = 10 * log10(result.signal / result.noise);
             int is_outer = row->reads_input || row->feeds_head;
             *(is_outer ? &outer : &inner) += sqnr;

@@ -212,11 +212,14 @@ static void pass_quantizer(struct kure_network *k, struct kure_activation_quanti
     size_t n = (size_t)l->outputs * (size_t)l->batch;
     if ((train || k->simulation->observing) && !(kure_activation_ready(a) && a->method != KURE_METHOD_STE)) {
         if (kure_activation_observe(a, l, x, &error) != KURE_OK) kure_simulation_stop(k, number, &error);
-        if (train && !kure_activation_ready(a) && kure_activation_refresh(a, &k->simulation->rate, &error) != KURE_OK) kure_simulation_stop(k, number, &error);
+        if (train && !kure_activation_ready(a) && kure_activation_refresh(a, &k->simulation->rate, &error) != KURE_OK) {
+            kure_simulation_stop(k, number, &error);
+        }
     }
     if (train) begin_own_slot(k, a, l, number, use, x);
     if (!kure_activation_ready(a) && is_on(k)) {
-        snprintf(error.text, sizeof error.text, "no range of its activations is known: they come with training, in the file .kure beside the weights");
+        snprintf(error.text, sizeof error.text, "no range of its activations is known: ranges come with training or from "
+                 "'darknet kure calibrate', in the file .kure beside the weights");
         kure_simulation_stop(k, number, &error);
     }
     struct kure_noise noise = noise_of(k, k->simulation->update, number, use);

@@ -23,7 +23,8 @@ static struct kure_activation_plan activation_plan(const struct kure_network *k,
 }
 
 /* A learned step for every width that sample= draws. */
-static enum kure_status add_slots(const struct kure_network *k, const struct kure_plan_row *row, struct kure_weight_quantizer *w, struct kure_error *error)
+static enum kure_status add_slots(const struct kure_network *k, const struct kure_plan_row *row, struct kure_weight_quantizer *w,
+                                  struct kure_error *error)
 {
     struct kure_quantizer q;
     enum kure_status status = KURE_OK;

@@ -132,14 +132,14 @@ static void say_outlier(const struct kure_plan_row *row, const char *place, cons
             fmax((double)o->max, -(double)o->min) / times, times);
 }
 
-static void add_rows(struct kure_table *table, const struct request *r, const struct kure_calibration *c, const struct kure_plan *plan, int has_quantizers)
+static void add_rows(struct kure_table *table, const struct request *r, const struct kure_calibration *c, const struct kure_plan *plan)
 {
     static const struct kure_quantizer plain = {.bits = 8, .truncation = KURE_TRUNCATION_EMA, .step_ratio = 1, .grid = KURE_GRID_FULL};
     for (int i = 0; i < plan->count; ++i) {
         const struct kure_plan_row *row = &plan->rows[i];
         for (int spot = 0; spot < 3; ++spot) { /* before, after or boxes, scores */
             const struct kure_observer *o = kure_calibration_observer(c, i, spot > 0, spot == 2);
-            const struct kure_quantizer *own = has_quantizers ? (spot ? &row->after : &row->before) : &plain;
+            const struct kure_quantizer *own = plan->quantizers ? (spot ? &row->after : &row->before) : &plain;
             const char *place = spot == 0 ? "before" : spot == 2 ? "scores" : row->head_rows ? "boxes" : "after";
             if (!o || own->bits == 0) continue;
             add_place(table, r, row, place, o, own);
@@ -156,7 +156,9 @@ static int check_points(struct request *r)
     if (!r->points.given) return 0;
     if (kure_points_has(&r->points, "weight_bits")) return kure_usage_error("calibrate", "weight_bits: it looks at activations only");
     if (kure_points_set(&r->points, "weight_bits", "0", &error) != KURE_OK ||
-        (!kure_points_has(&r->points, "activation_bits") && kure_points_set(&r->points, "activation_bits", "8", &error) != KURE_OK)) kure_stop(&error);
+        (!kure_points_has(&r->points, "activation_bits") && kure_points_set(&r->points, "activation_bits", "8", &error) != KURE_OK)) {
+        kure_stop(&error);
+    }
     if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error("calibrate", "more than %d combinations", KURE_MOST_POINTS);
     for (int i = 0; i < kure_points_count(&r->points); ++i) {
         if (kure_points_get(&r->points, i).activations.bits == 0) return kure_usage_error("calibrate", "activation_bits=0: must be from 2 to 16");
@@ -191,8 +193,8 @@ static int parse_options(int argc, char **argv, struct request *r)
         else if (c == 'r') r->report = 1;
         else if (c == 'q') status = kure_points_parse(&r->points, optarg, &error);
         else if (c == 1) status = kure_points_set_option(&r->points, options[which].name, optarg, &error);
-        else if (c == 'i' && !(r->images = kure_parse_count(optarg, 999999999))) return kure_usage_error("calibrate", "--images %s: must be a positive integer", optarg);
-        else if (c == 't' && !(r->threads = kure_parse_count(optarg, 1024))) return kure_usage_error("calibrate", "--threads %s: must be an integer from 1 to 1024", optarg);
+        else if (c == 'i' && !(r->images = kure_take_count("calibrate", "images", optarg, KURE_MOST_COUNT))) return 2;
+        else if (c == 't' && !(r->threads = kure_take_count("calibrate", "threads", optarg, KURE_MOST_THREADS))) return 2;
         else if (c == 'e' && !kure_parse_seed(optarg, &r->seed)) return kure_usage_error("calibrate", "--seed %s: must be an integer from 0 on", optarg);
         else if (c == '?') return kure_usage_error("calibrate", "wrong option");
         if (status != KURE_OK) return kure_usage_error("calibrate", "%s", error.text);
@@ -232,7 +234,7 @@ int kure_command_calibrate(int argc, char **argv)
     kure_table_init(&table, "kure.calibrate/1", columns, sizeof columns / sizeof columns[0]);
     memcpy(table.plan, plan.hash, sizeof table.plan);
     if (kure_hash_file(r.weights, table.model, &error) != KURE_OK) kure_stop(&error);
-    add_rows(&table, &r, calibration, &plan, plan.quantizers);
+    add_rows(&table, &r, calibration, &plan);
     kure_table_print(&table, stdout);
     fflush(stdout); /* before what stderr says of it */
     status = kure_write_tables(&table, r.csv, r.json);

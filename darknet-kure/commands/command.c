@@ -59,13 +59,6 @@ int kure_command(int argc, char **argv)
     return 2;
 }
 
-int kure_parse_count(const char *text, int most)
-{
-    char *end;
-    long n = strtol(text, &end, 10);
-    return end != text && !*end && n > 0 && n <= most ? (int)n : 0;
-}
-
 int kure_parse_seed(const char *text, uint64_t *seed)
 {
     char *end;
@@ -85,6 +78,16 @@ int kure_usage_error(const char *command, const char *format, ...)
     return 2;
 }
 
+int kure_take_count(const char *command, const char *option, const char *text, int most)
+{
+    char *end;
+    long n = strtol(text, &end, 10);
+    if (end != text && !*end && n > 0 && n <= most) return (int)n;
+    if (most == KURE_MOST_COUNT) kure_usage_error(command, "--%s %s: must be a positive integer", option, text);
+    else kure_usage_error(command, "--%s %s: must be an integer from 1 to %d", option, text, most);
+    return 0;
+}
+
 int kure_check_arguments(const char *command, int left, const char *names, int wanted)
 {
     if (left == wanted) return 0;
@@ -101,7 +104,8 @@ int kure_check_outputs(const char *command, const struct kure_output_option *out
             return kure_usage_error(command, "%s %s and %s %s name the same file", outputs[j].option, outputs[j].path, o->option, o->path);
         }
         for (const char *const *input = inputs; o->path && *input; ++input) {
-            if (kure_is_same_file(o->path, *input)) return kure_usage_error(command, "%s %s would overwrite what is read from %s", o->option, o->path, *input);
+            if (!kure_is_same_file(o->path, *input)) continue;
+            return kure_usage_error(command, "%s %s would overwrite what is read from %s", o->option, o->path, *input);
         }
     }
     for (int i = 0; i < count; ++i) {

@@ -25,8 +25,10 @@ int kure_command_sweep(int argc, char **argv);
 int kure_command_merge(int argc, char **argv);
 int kure_command_keys(int argc, char **argv);
 
-/* --threads and the like: an integer from 1 to `most`; 0: wrong. */
-int kure_parse_count(const char *text, int most);
+/* --threads and the like: an integer from 1 to `most`; 0: wrong, after a sentence. OpenMP
+ * ends the process where it cannot start as many threads as it is told. */
+enum { KURE_MOST_THREADS = 1024, KURE_MOST_COUNT = 999999999 };
+int kure_take_count(const char *command, const char *option, const char *text, int most);
 /* --seed: 1, or 0: no integer from 0 on. */
 int kure_parse_seed(const char *text, uint64_t *seed);
 

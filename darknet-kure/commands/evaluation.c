@@ -137,8 +137,6 @@ struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct k
 
 /* ---- the command line ---------------------------------------------------------------- */
 
-enum { MOST_THREADS = 1024, MOST = 999999999 }; /* OpenMP ends the process where it cannot start as many as it is told */
-
 static int check_request(const char *command, const struct kure_evaluation_request *r)
 {
     struct kure_error error;
@@ -159,16 +157,6 @@ static int check_request(const char *command, const struct kure_evaluation_reque
 #endif
     const struct kure_output_option outputs[] = {{"--csv", r->csv}, {"--json", r->json}};
     return kure_check_outputs(command, outputs, 2, (const char *const[]){r->cfg, r->weights, r->data, NULL});
-}
-
-/* A number from 1 to `most` for one of the options; 0: wrong, and said. */
-static int take_count(const char *command, const char *option, const char *text, int most)
-{
-    int n = kure_parse_count(text, most);
-    if (n) return n;
-    if (most == MOST) kure_usage_error(command, "--%s %s: must be a positive integer", option, text);
-    else kure_usage_error(command, "--%s %s: must be an integer from 1 to %d", option, text, most);
-    return 0;
 }
 
 /* "2/5": the second of five parts */
@@ -220,7 +208,7 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
             break;
         case '?': return kure_usage_error(command, "wrong option");
         default:
-            if (!(*counts[c] = take_count(command, name, optarg, c == 't' || c == 'w' ? MOST_THREADS : MOST))) return 2;
+            if (!(*counts[c] = kure_take_count(command, name, optarg, c == 't' || c == 'w' ? KURE_MOST_THREADS : KURE_MOST_COUNT))) return 2;
         }
         if (status != KURE_OK) return kure_usage_error(command, "%s", error.text);
     }

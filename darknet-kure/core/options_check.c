@@ -63,12 +63,13 @@ static enum kure_status check_batchnorm(const struct kure_cfg *cfg, const struct
     const struct kure_quantization_options *q = &o->quantization;
     int batchnorm = line_of(cfg, "quantization", "batchnorm");
     if (batchnorm && q->batchnorm && q->method == KURE_METHOD_DOREFA) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] batchnorm=%s: method=dorefa scales the raw weights: say train, or leave it out",
-                         o->path, batchnorm, q->batchnorm == KURE_BATCHNORM_FOLD ? "fold" : "freeze");
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] batchnorm=%s: method=dorefa scales the raw weights: say train, or leave "
+                         "it out", o->path, batchnorm, q->batchnorm == KURE_BATCHNORM_FOLD ? "fold" : "freeze");
     }
     int profile = line_of(cfg, "quantization", "profile");
     if (profile && q->profile && q->method == KURE_METHOD_DOREFA) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] profile: method=dorefa has a grid of its own for weights: use another method", o->path, profile);
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] profile: method=dorefa has a grid of its own for weights: use another "
+                         "method", o->path, profile);
     }
     int freeze_at = line_of(cfg, "quantization", "freeze_at");
     if (freeze_at && q->batchnorm != KURE_BATCHNORM_FREEZE) {
@@ -99,8 +100,8 @@ static enum kure_status check_quantization(const struct kure_cfg *cfg, const str
         return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] sample is for method=ste and method=lsq", o->path, sample);
     }
     if (every && q->method != KURE_METHOD_STE && q->method != KURE_METHOD_PACT) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] every is read with method=ste and method=pact only: the others do not search for steps again",
-                         o->path, every);
+        return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] every is read with method=ste and method=pact only: the others do not "
+                         "search for steps again", o->path, every);
     }
     if (sample && every) {
         return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: [quantization] every has no meaning with sample: the weights' steps are found in each update",

@@ -223,8 +223,8 @@ static enum kure_status hash_plan(struct kure_plan *plan, struct kure_error *err
         add_quantizer(all, &r->after);
     }
     const struct kure_quantization_options *q = &plan->quantization;
-    snprintf(text, sizeof text, "quantization %d method %d %.17g %.17g batchnorm %d %lld start %lld every %lld input %d %.9g %d profile %d\n", q->line != 0, (int)q->method, q->learned_rate, q->learned_decay,
-             (int)q->batchnorm, (long long)q->freeze_at, (long long)q->start, (long long)q->every, plan->input.bits, (double)plan->input_scale.step,
+    snprintf(text, sizeof text, "quantization %d method %d %.17g %.17g batchnorm %d %lld start %lld every %lld input %d %.9g %d profile %d\n",
+             q->line != 0, (int)q->method, q->learned_rate, q->learned_decay, (int)q->batchnorm, (long long)q->freeze_at, (long long)q->start, (long long)q->every, plan->input.bits, (double)plan->input_scale.step,
              plan->input_scale.zero_point, (int)q->profile);
     if (q->line || plan->quantizers) add_text(all, text);
     if (q->sample.text) add_text(all, q->sample.text);

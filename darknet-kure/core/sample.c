@@ -263,15 +263,17 @@ enum kure_status kure_sample_check(const struct kure_sample *s, enum kure_quanti
     for (int i = 0; i < s->count; ++i) {
         enum drawn_key key = drawn_key(&s->items[i]);
         if (method == KURE_METHOD_LSQ && key != BITS && key != ROUNDING) {
-            return kure_fail(error, KURE_ERROR_INPUT, "%s: sample=%s: method=lsq learns the step: only bits and rounding can be drawn with it", place, s->text);
+            return kure_fail(error, KURE_ERROR_INPUT, "%s: sample=%s: method=lsq learns the step: only bits and rounding can be drawn with it",
+                             place, s->text);
         }
     }
     if (!holds(item_of(s, mask, BITS), q->bits)) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s: sample=%s: does not hold %sbits=%d, which the network is evaluated with", place, s->text, prefix, q->bits);
+        return kure_fail(error, KURE_ERROR_INPUT, "%s: sample=%s: does not hold %sbits=%d, which the network is evaluated with", place, s->text,
+                         prefix, q->bits);
     }
     if (!holds(item_of(s, mask, TRUNCATION), q->truncation)) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s: sample=%s: does not hold %struncation=%s, which the network is evaluated with", place, s->text, prefix,
-                         kure_policy_text((int)q->truncation).name);
+        return kure_fail(error, KURE_ERROR_INPUT, "%s: sample=%s: does not hold %struncation=%s, which the network is evaluated with", place, s->text,
+                         prefix, kure_policy_text((int)q->truncation).name);
     }
     for (int i = 0; kure_sample_pair(s, mask, q, i, &drawn); ++i) {
         if (which == KURE_QUANTIZED_WEIGHTS && drawn.truncation == KURE_TRUNCATION_EMA) {
