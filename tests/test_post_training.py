@@ -58,7 +58,7 @@ def evaluate(build, folder, *arguments, cfg="net.cfg", **options):
         return list(csv.DictReader(file))
 
 
-def scores(tensors, x, activations=None, batch_statistics=None):
+def scores(tensors, x, activations=None, batch_statistics=None, means=None):
     """The network above. activations(name, values) quantizes or observes; batch_statistics: {layer: (mean, variance)}, filled
     from x and used in place of the rolling ones."""
     activations = activations or (lambda name, values: values)
@@ -68,14 +68,19 @@ def scores(tensors, x, activations=None, batch_statistics=None):
         w = tensors[f"layers.{i}.weights"].reshape(filters, -1)
         bias = tensors[f"layers.{i}.biases"]
         if i not in NORMALIZED:
-            return simulated.convolve(x, w, bias, size, groups=groups)
+            return keep(i, simulated.convolve(x, w, bias, size, groups=groups))
         y = simulated.convolve(x, w, 0 * bias, size, groups=groups)
         mean, variance = tensors[f"layers.{i}.rolling_mean"], tensors[f"layers.{i}.rolling_variance"]
         if batch_statistics is not None:
             values = y.transpose(1, 0, 2, 3).reshape(filters, -1)
             batch_statistics[i] = mean, variance = values.mean(1), values.var(1, ddof=1)
         gamma = tensors[f"layers.{i}.scales"] / np.sqrt(variance + 1e-5)
-        return (y - mean[:, None, None]) * gamma[:, None, None] + bias[:, None, None]
+        return keep(i, (y - mean[:, None, None]) * gamma[:, None, None] + bias[:, None, None])
+
+    def keep(i, y):
+        if means is not None:
+            means[i] = y.mean((0, 2, 3))
+        return y
 
     def leaky(i, x):
         return activations(f"{i} after", tape.leaky(activations(f"{i} before", x)))
@@ -222,6 +227,45 @@ def test_batch_norm_estimated_anew(bits, fold, build, trained):
     assert row["bn_images"] == str(IMAGES) and abs(float(row["weight_sqnr"]) - sqnr) < 0.02
 
 
+def means_of(tensors, x, activations=None):
+    """Of every channel in front of the activation, by layer."""
+    found = {}
+    scores(tensors, x, activations, means=found)
+    return found
+
+
+@pytest.mark.parametrize("activation_bits", (0, 4))
+@pytest.mark.parametrize("bits", (4, 2))
+def test_biases_corrected(bits, activation_bits, build, trained):
+    """Three times all biases are moved by how far the means of the channels are from those of the float network."""
+    folder, x, truth, tensors = trained
+    row, = evaluate(build, folder, "--quantize", f"weight_bits={bits},activation_bits={activation_bits}", "--bias-images", IMAGES,
+                    *(("--calibration-images", IMAGES) if activation_bits else ()))
+    quantizer = None
+    if activation_bits:
+        quantizer = Quantizer(activation_bits, {})
+        scores(tensors, x, quantizer)
+        quantizer.observing = False
+    wanted = means_of(tensors, x)
+    weights, _ = quantized_weights(tensors, bits, True, None)
+    before = means_of(weights, x, quantizer)
+    for _ in range(3):
+        found = means_of(weights, x, quantizer)
+        for i, mean in found.items():
+            weights[f"layers.{i}.biases"] = weights[f"layers.{i}.biases"] + wanted[i] - mean
+    after = means_of(weights, x, quantizer)
+    assert sum(abs(after[i] - wanted[i]).sum() for i in wanted) < sum(abs(before[i] - wanted[i]).sum() for i in wanted) / 3
+    assert abs(top1_images(row) - hits(scores(weights, x, quantizer), truth)) <= 3
+    assert row["bias_images"] == str(IMAGES)
+
+
+def test_biases_come_back(build, trained):
+    """A float point after a corrected one is the float network."""
+    folder, *_ = trained
+    rows = evaluate(build, folder, "--weight-bits", "2,0", "--bias-images", 64)
+    assert rows[1]["top1"] == evaluate(build, folder)[0]["top1"]
+
+
 def test_statistics_come_back(build, trained):
     """A point without quantization after one with new statistics: that of the float network with batch statistics."""
     folder, x, truth, tensors = trained
@@ -279,6 +323,7 @@ def test_simulation_of_the_last_batch(build, trained):
     (("--bn-images", IMAGES + 1), ("--bn-images", f"only {IMAGES}"), 1),
     (("--calibration-images", 5), ("--calibration-images 5", "--activation-bits"), 2),
     (("--seed", 5), ("--seed",), 2), (("--seed", "-1", "--bn-images", 5), ("--seed -1",), 2), (("--seed", "x", "--bn-images", 5), ("--seed x",), 2),
+    (("--bias-images", 5), ("--bias-images 5", "nothing is quantized"), 2), (("--bias-images", IMAGES + 1, "--weight-bits", 4), ("--bias-images",), 1),
     (("--bn-images", 0), ("--bn-images 0",), 2), (("--simulate", "--bn-images", 5), ("--simulate",), 2),
     (("--activation-rounding", "floor"), ("activation_rounding=floor", "activation_bits=0"), 2),
     (("--quantize", "profile=onnx"), ("profile", "--simulate"), 2), (("--weight-truncation-value", 0), ("weight_truncation_value=0", "positive"), 2),

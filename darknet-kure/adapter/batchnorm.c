@@ -53,13 +53,6 @@ static void forward(layer l, network net)
     s->values += values;
 }
 
-/* Where a layer's own function stands: behind the wrapper of the simulation, if it has one. */
-static void (**function_of(struct kure_network *k, int i))(layer, network)
-{
-    struct kure_simulation *s = k->simulation;
-    return s && s->layers[i].forward ? &s->layers[i].forward : &k->net->layers[i].forward;
-}
-
 static void begin(struct kure_network *k)
 {
     struct kure_reestimation *r = k->reestimation;
@@ -70,8 +63,8 @@ static void begin(struct kure_network *k)
         r->layers[i].mean = calloc(channels, sizeof(double));
         r->layers[i].square = calloc(channels, sizeof(double));
         if (!r->layers[i].mean || !r->layers[i].square) kure_stop(&(struct kure_error){"not enough memory for batch-norm statistics"});
-        r->layers[i].forward = *function_of(k, i);
-        *function_of(k, i) = forward;
+        r->layers[i].forward = *kure_layer_function(k, i);
+        *kure_layer_function(k, i) = forward;
         l->kure = k;
     }
 }
@@ -83,7 +76,7 @@ static void end(struct kure_network *k)
         layer *l = &k->net->layers[i];
         struct batchnorm_sums *s = &r->layers[i];
         if (!s->forward) continue;
-        *function_of(k, i) = s->forward;
+        *kure_layer_function(k, i) = s->forward;
         for (size_t c = 0; c < kure_batchnorm_channels(l); ++c) {
             if (!isfinite(s->mean[c]) || !isfinite(s->square[c])) {
                 struct kure_error error;

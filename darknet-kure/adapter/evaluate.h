@@ -48,6 +48,14 @@ struct kure_images;
  * then quantized again, on the grid of these statistics; returns the SQNR as above. */
 double kure_ptq_reestimate(struct kure_ptq *ptq, struct kure_images *images, void (*done)(void *, int), void *context);
 
+/* Biases moved until every channel has the mean of the float network: begin looks at that
+ * network, apply at the point in force. */
+struct kure_correction;
+struct kure_correction *kure_correction_begin(struct kure_ptq *ptq, struct kure_images *images, void (*done)(void *, int), void *context);
+void kure_correction_apply(struct kure_correction *correction, struct kure_ptq *ptq, struct kure_images *images,
+                           void (*done)(void *, int), void *context);
+void kure_correction_free(struct kure_correction *correction, struct kure_ptq *ptq);
+
 /* Runs the float network over `images`, which may be more than fit in memory. */
 struct kure_calibration *kure_calibrate(struct kure_ptq *ptq, struct kure_images *images, void (*done)(void *, int), void *context);
 void kure_calibration_free(struct kure_calibration *calibration);

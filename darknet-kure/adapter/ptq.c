@@ -51,6 +51,7 @@ struct kure_ptq *kure_ptq_begin(network *net)
         p->layers[i].weights = copy_of(l->weights, n);
         p->layers[i].mean = copy_of(l->rolling_mean, channels);
         p->layers[i].variance = copy_of(l->rolling_variance, channels);
+        p->layers[i].biases = copy_of(l->biases, n ? p->own.rows[i].rows : 0);
     }
     p->scratch = malloc(largest * sizeof(float));
     p->views = kure_views_of(net);
@@ -64,6 +65,7 @@ void kure_ptq_free(struct kure_ptq *p)
         free(p->layers[i].weights);
         free(p->layers[i].mean);
         free(p->layers[i].variance);
+        free(p->layers[i].biases);
     }
     kure_simulation_release(p->k);
     if (p->k->plan.rows != p->own.rows) kure_plan_free(&p->k->plan);
@@ -86,6 +88,7 @@ static void restore_statistics(struct kure_ptq *p)
     for (int i = 0; i < p->net->n; ++i) {
         layer *l = &p->net->layers[i];
         size_t bytes = kure_batchnorm_channels(l) * sizeof(float);
+        if (p->layers[i].biases) memcpy(l->biases, p->layers[i].biases, p->own.rows[i].rows * sizeof(float));
         if (!bytes) continue;
         memcpy(l->rolling_mean, p->layers[i].mean, bytes);
         memcpy(l->rolling_variance, p->layers[i].variance, bytes);
@@ -102,6 +105,12 @@ void kure_report_float_layers(const network *net)
         gap = ", ";
     }
     if (gap[0] == ',') fprintf(stderr, "\n");
+}
+
+void (**kure_layer_function(struct kure_network *k, int i))(layer, network)
+{
+    struct kure_simulation *s = k->simulation;
+    return s && s->layers[i].forward ? &s->layers[i].forward : &k->net->layers[i].forward;
 }
 
 /* ------------------------------------------------------------------------- */

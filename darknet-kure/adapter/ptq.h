@@ -10,6 +10,7 @@
 struct kept_layer {
     float *weights;                  /* NULL: none that are quantized */
     float *mean, *variance;          /* rolling ones of batch norm, NULL: none */
+    float *biases;                   /* of layers with weights, else NULL */
     struct kure_quantizer quantizer; /* of the weights, of the point in force */
 };
 
@@ -32,6 +33,9 @@ void kure_ptq_use_plan(struct kure_ptq *ptq, struct kure_plan plan);
 
 /* The cfg's layers as this point would have them quantized. */
 struct kure_plan kure_ptq_plan(const struct kure_ptq *ptq, const struct kure_point *point);
+
+/* Where a layer's own forward function stands: behind the wrapper of the simulation, if it has one. */
+void (**kure_layer_function(struct kure_network *k, int i))(layer, network);
 
 /* batchnorm.c: channels of a layer's batch norm, 0: none. */
 size_t kure_batchnorm_channels(const layer *l);

@@ -12,6 +12,7 @@
 struct kure_log;
 struct kure_simulation;
 struct kure_reestimation;
+struct kure_correction;
 
 typedef void kure_tensor_function(void *context, const char *name, float *data, size_t count);
 
@@ -39,6 +40,7 @@ struct kure_network {
 
     struct kure_simulation *simulation; /* NULL: no [quantization] */
     struct kure_reestimation *reestimation; /* batchnorm.c; NULL: none under way */
+    struct kure_correction *correction;     /* bias_correction.c, likewise */
 
     int trained;                  /* momentum buffers hold a training's state */
     struct kure_log *log;         /* NULL until the first row */

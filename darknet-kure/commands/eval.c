@@ -38,6 +38,8 @@ static const char help[] =
     "                                  activations come from (default 256, or all)\n"
     "  --bn-images N                   estimate batch norm anew in every row, from so many\n"
     "                                  images of the training list (default 0: as trained)\n"
+    "  --bias-images N                 move biases in every row until each channel's mean, over\n"
+    "                                  so many images, is that of the float network (default 0)\n"
     "  --seed N                        which images of the training list (default 0)\n"
     "  --simulate                      as [quantization] of CFG says, with the ranges of\n"
     "                                  WEIGHTS.kure\n"
@@ -92,7 +94,7 @@ static void evaluate_points(network *net, const struct kure_evaluation_request *
     struct kure_evaluation e;
     struct kure_progress progress;
     kure_evaluation_begin(&e, r, net);
-    kure_progress_start(&progress, "images", (long long)count * (e.images->count + r->bn_images));
+    kure_progress_start(&progress, "images", count * kure_evaluation_images(&e));
     for (int i = 0; i < count; ++i) {
         struct kure_point point = {0};
         if (r->points.given) point = kure_points_get(&r->points, i);

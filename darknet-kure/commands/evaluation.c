@@ -24,7 +24,7 @@ const struct kure_column kure_evaluation_columns[] = {
     {"activation_granularity", KURE_CELL_TEXT, NULL}, {"activation_grid", KURE_CELL_TEXT, NULL},
     {"activation_step", KURE_CELL_TEXT, NULL},      {"first_bits", KURE_CELL_INTEGER, NULL},
     {"last_bits", KURE_CELL_INTEGER, NULL},         {"calibration_images", KURE_CELL_INTEGER, NULL},
-    {"bn_images", KURE_CELL_INTEGER, NULL},         {"top1", KURE_CELL_REAL, "%.2f"},
+    {"bn_images", KURE_CELL_INTEGER, NULL},         {"bias_images", KURE_CELL_INTEGER, NULL}, {"top1", KURE_CELL_REAL, "%.2f"},
     {"top5", KURE_CELL_REAL, "%.2f"},               {"weight_sqnr", KURE_CELL_REAL, "%.2f"},
     {"seconds", KURE_CELL_REAL, "%.2f"},
 };
@@ -66,6 +66,7 @@ void kure_evaluation_set_images(const struct kure_evaluation *e, const struct ku
 {
     if (point->activations.bits) kure_table_set_integer(table, "calibration_images", e->calibration_images);
     kure_table_set_integer(table, "bn_images", e->request->bn_images);
+    kure_table_set_integer(table, "bias_images", e->request->bias_images);
 }
 
 /* ---- the work ------------------------------------------------------------------------ */
@@ -95,6 +96,21 @@ static void calibrate(struct kure_evaluation *e)
     kure_images_free(images);
 }
 
+static void look_at_float(struct kure_evaluation *e)
+{
+    const struct kure_evaluation_request *r = e->request;
+    struct kure_progress progress;
+    e->bias_images = kure_images_sample(e->net, r->data, r->bias_images, r->seed, "--bias-images");
+    kure_progress_start(&progress, "images of the float network", r->bias_images);
+    e->correction = kure_correction_begin(e->ptq, e->bias_images, count_images, &progress);
+    kure_progress_end(&progress);
+}
+
+long long kure_evaluation_images(const struct kure_evaluation *e)
+{
+    return e->images->count + e->request->bn_images + 3LL * e->request->bias_images; /* bias_correction.c passes three times */
+}
+
 void kure_evaluation_begin(struct kure_evaluation *e, const struct kure_evaluation_request *r, network *net)
 {
     *e = (struct kure_evaluation){.request = r, .net = net};
@@ -105,6 +121,7 @@ void kure_evaluation_begin(struct kure_evaluation *e, const struct kure_evaluati
         kure_ptq_check(e->ptq, &point);
     }
     if (r->bn_images) e->bn_images = kure_images_sample(net, r->data, r->bn_images, r->seed, "--bn-images");
+    if (r->bias_images) look_at_float(e);
     if (quantizes_activations(&r->points)) calibrate(e);
     if (r->points.given) kure_report_float_layers(net);
 }
@@ -113,6 +130,8 @@ void kure_evaluation_end(struct kure_evaluation *e)
 {
     kure_images_free(e->images);
     if (e->bn_images) kure_images_free(e->bn_images);
+    if (e->bias_images) kure_images_free(e->bias_images);
+    kure_correction_free(e->correction, e->ptq);
     kure_calibration_free(e->calibration);
     kure_ptq_free(e->ptq);
     free_network(e->net);
@@ -122,6 +141,7 @@ void kure_evaluation_decode(struct kure_evaluation *e)
 {
     kure_images_decode(e->net, e->images);
     if (e->bn_images) kure_images_decode(e->net, e->bn_images);
+    if (e->bias_images) kure_images_decode(e->net, e->bias_images);
 }
 
 struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct kure_point *point, void (*done)(void *, int), void *context)
@@ -130,6 +150,7 @@ struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct k
     struct kure_result result;
     result.sqnr = kure_ptq_set(e->ptq, point, e->calibration);
     if (e->bn_images) result.sqnr = kure_ptq_reestimate(e->ptq, e->bn_images, done, context);
+    if (e->correction) kure_correction_apply(e->correction, e->ptq, e->bias_images, done, context);
     result.accuracy = kure_classify(e->net, e->images, done, context);
     result.seconds = kure_seconds() - start;
     return result;
@@ -143,15 +164,16 @@ static int check_request(const char *command, const struct kure_evaluation_reque
     int activations = quantizes_activations(&r->points);
     if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error(command, "more than %d combinations", KURE_MOST_POINTS);
     if (kure_points_check(&r->points, &error) != KURE_OK) return kure_usage_error(command, "%s", error.text);
-    if (r->simulate && (r->points.given || r->calibration_images || r->bn_images)) {
+    if (r->simulate && (r->points.given || r->calibration_images || r->bn_images || r->bias_images)) {
         return kure_usage_error(command, "--simulate takes quantizers, ranges and batch norm as they were trained: leave other options of them out");
     }
     if (r->calibration_images && !activations) {
         return kure_usage_error(command, "--calibration-images %d: no activations are quantized: say --activation-bits", r->calibration_images);
     }
-    if (r->seed_given && !r->bn_images && !activations) {
-        return kure_usage_error(command, "--seed: nothing is drawn: no activations are quantized, and no --bn-images");
+    if (r->seed_given && !r->bn_images && !r->bias_images && !activations) {
+        return kure_usage_error(command, "--seed: nothing is drawn: no activations are quantized, no --bn-images and no --bias-images");
     }
+    if (r->bias_images && !r->points.given) return kure_usage_error(command, "--bias-images %d: nothing is quantized", r->bias_images);
 #ifndef _OPENMP
     if (r->threads > 1) return kure_usage_error(command, "--threads %d: this build has OPENMP=0", r->threads);
 #endif
@@ -170,7 +192,7 @@ static const struct option eval_options[] = {{"simulate", no_argument, NULL, 's'
 static const struct option sweep_options[] = {{"shard", required_argument, NULL, 'd'}, {"jobs", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0}};
 static const struct option common_options[] = {
     {"quantize", required_argument, NULL, 'q'},  {"images", required_argument, NULL, 'i'}, {"threads", required_argument, NULL, 't'},
-    {"calibration-images", required_argument, NULL, 'c'}, {"bn-images", required_argument, NULL, 'b'}, {"seed", required_argument, NULL, 'e'},
+    {"calibration-images", required_argument, NULL, 'c'}, {"bn-images", required_argument, NULL, 'b'}, {"bias-images", required_argument, NULL, 'a'}, {"seed", required_argument, NULL, 'e'},
     {"csv", required_argument, NULL, 'v'},       {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 enum { COMMON = sizeof common_options / sizeof common_options[0] };
 
@@ -191,7 +213,7 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
         struct kure_error error;
         enum kure_status status = KURE_OK;
         const char *name = c == '?' ? "" : options[which].name;
-        int *counts[] = {['i'] = &r->images, ['t'] = &r->threads, ['c'] = &r->calibration_images, ['b'] = &r->bn_images, ['w'] = &r->jobs};
+        int *counts[] = {['i'] = &r->images, ['t'] = &r->threads, ['c'] = &r->calibration_images, ['b'] = &r->bn_images, ['a'] = &r->bias_images, ['w'] = &r->jobs};
         switch (c) {
         case 'h': return fputs(help, stdout), 0;
         case 'v': r->csv = optarg; break;

@@ -14,7 +14,7 @@ struct kure_evaluation_request {
     int images, threads;
     int simulate;                      /* eval */
     int shard, shards, jobs;           /* sweep; 0: not given */
-    int calibration_images, bn_images; /* 0: not given */
+    int calibration_images, bn_images, bias_images; /* 0: not given */
     uint64_t seed;
     int seed_given;
 };
@@ -39,7 +39,8 @@ struct kure_evaluation {
     const struct kure_evaluation_request *request;
     network *net;
     struct kure_ptq *ptq;
-    struct kure_images *images, *bn_images; /* bn_images: NULL without --bn-images */
+    struct kure_images *images, *bn_images, *bias_images; /* NULL without the option of that name */
+    struct kure_correction *correction;
     struct kure_calibration *calibration;   /* NULL: no point quantizes activations */
     int calibration_images;
 };
@@ -54,7 +55,10 @@ void kure_evaluation_decode(struct kure_evaluation *e);
 /* done(context, images): after every batch. */
 struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct kure_point *point, void (*done)(void *, int), void *context);
 
-/* The columns that do not depend on the result: calibration_images and bn_images. */
+/* Images that a point passes, for the progress. */
+long long kure_evaluation_images(const struct kure_evaluation *e);
+
+/* The columns that do not depend on the result: calibration_images and the like. */
 void kure_evaluation_set_images(const struct kure_evaluation *e, const struct kure_point *point, struct kure_table *table);
 
 #endif
