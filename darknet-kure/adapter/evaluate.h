@@ -48,6 +48,10 @@ struct kure_images;
  * then quantized again, on the grid of these statistics; returns the SQNR as above. */
 double kure_ptq_reestimate(struct kure_ptq *ptq, struct kure_images *images, void (*done)(void *, int), void *context);
 
+/* equalize.c: cross-layer equalization of the float network, whose function stays; says on
+ * stderr which layers are left out, and why. */
+void kure_equalize(network *net, const char *cfg);
+
 /* Biases moved until every channel has the mean of the float network: begin looks at that
  * network, apply at the point in force. */
 struct kure_correction;

@@ -40,6 +40,7 @@ static const char help[] =
     "                                  images of the training list (default 0: as trained)\n"
     "  --bias-images N                 move biases in every row until each channel's mean, over\n"
     "                                  so many images, is that of the float network (default 0)\n"
+    "  --equalize                      cross-layer equalization of the float network first\n"
     "  --seed N                        which images of the training list (default 0)\n"
     "  --simulate                      as [quantization] of CFG says, with the ranges of\n"
     "                                  WEIGHTS.kure\n"

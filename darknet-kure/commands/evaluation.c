@@ -24,7 +24,8 @@ const struct kure_column kure_evaluation_columns[] = {
     {"activation_granularity", KURE_CELL_TEXT, NULL}, {"activation_grid", KURE_CELL_TEXT, NULL},
     {"activation_step", KURE_CELL_TEXT, NULL},      {"first_bits", KURE_CELL_INTEGER, NULL},
     {"last_bits", KURE_CELL_INTEGER, NULL},         {"calibration_images", KURE_CELL_INTEGER, NULL},
-    {"bn_images", KURE_CELL_INTEGER, NULL},         {"bias_images", KURE_CELL_INTEGER, NULL}, {"top1", KURE_CELL_REAL, "%.2f"},
+    {"bn_images", KURE_CELL_INTEGER, NULL},         {"bias_images", KURE_CELL_INTEGER, NULL},
+    {"equalized", KURE_CELL_INTEGER, NULL},         {"top1", KURE_CELL_REAL, "%.2f"},
     {"top5", KURE_CELL_REAL, "%.2f"},               {"weight_sqnr", KURE_CELL_REAL, "%.2f"},
     {"seconds", KURE_CELL_REAL, "%.2f"},
 };
@@ -67,6 +68,7 @@ void kure_evaluation_set_images(const struct kure_evaluation *e, const struct ku
     if (point->activations.bits) kure_table_set_integer(table, "calibration_images", e->calibration_images);
     kure_table_set_integer(table, "bn_images", e->request->bn_images);
     kure_table_set_integer(table, "bias_images", e->request->bias_images);
+    kure_table_set_integer(table, "equalized", e->request->equalize);
 }
 
 /* ---- the work ------------------------------------------------------------------------ */
@@ -115,6 +117,7 @@ void kure_evaluation_begin(struct kure_evaluation *e, const struct kure_evaluati
 {
     *e = (struct kure_evaluation){.request = r, .net = net};
     e->images = kure_images_load(net, r->data, r->images);
+    if (r->equalize) kure_equalize(net, r->cfg);
     e->ptq = kure_ptq_begin(net);
     for (int i = 0; r->points.given && i < kure_points_count(&r->points); ++i) {
         struct kure_point point = kure_points_get(&r->points, i);
@@ -164,7 +167,7 @@ static int check_request(const char *command, const struct kure_evaluation_reque
     int activations = quantizes_activations(&r->points);
     if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error(command, "more than %d combinations", KURE_MOST_POINTS);
     if (kure_points_check(&r->points, &error) != KURE_OK) return kure_usage_error(command, "%s", error.text);
-    if (r->simulate && (r->points.given || r->calibration_images || r->bn_images || r->bias_images)) {
+    if (r->simulate && (r->points.given || r->calibration_images || r->bn_images || r->bias_images || r->equalize)) {
         return kure_usage_error(command, "--simulate takes quantizers, ranges and batch norm as they were trained: leave other options of them out");
     }
     if (r->calibration_images && !activations) {
@@ -193,7 +196,7 @@ static const struct option sweep_options[] = {{"shard", required_argument, NULL,
 static const struct option common_options[] = {
     {"quantize", required_argument, NULL, 'q'},  {"images", required_argument, NULL, 'i'}, {"threads", required_argument, NULL, 't'},
     {"calibration-images", required_argument, NULL, 'c'}, {"bn-images", required_argument, NULL, 'b'}, {"bias-images", required_argument, NULL, 'a'}, {"seed", required_argument, NULL, 'e'},
-    {"csv", required_argument, NULL, 'v'},       {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    {"equalize", no_argument, NULL, 'z'},        {"csv", required_argument, NULL, 'v'},       {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 enum { COMMON = sizeof common_options / sizeof common_options[0] };
 
 int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, struct kure_evaluation_request *r)
@@ -219,6 +222,7 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
         case 'v': r->csv = optarg; break;
         case 'j': r->json = optarg; break;
         case 's': r->simulate = 1; break;
+        case 'z': r->equalize = 1; break;
         case 'q': status = kure_points_parse(&r->points, optarg, &error); break;
         case 1: status = kure_points_set_option(&r->points, name, optarg, &error); break;
         case 'e':

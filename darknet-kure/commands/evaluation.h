@@ -12,6 +12,7 @@ struct kure_evaluation_request {
     const char *csv, *json, *cfg, *weights, *data;
     struct kure_points points;
     int images, threads;
+    int equalize;
     int simulate;                      /* eval */
     int shard, shards, jobs;           /* sweep; 0: not given */
     int calibration_images, bn_images, bias_images; /* 0: not given */

@@ -29,7 +29,8 @@ static const char help[] =
     "                            many as there are threads; 1: one point on all of them)\n"
     "  --threads N               processor threads (default: all)\n"
     "  --images N                the first N images of the validation list only\n"
-    "  --calibration-images N, --bn-images N, --bias-images N, --seed N   as in eval\n"
+    "  --calibration-images N, --bn-images N, --bias-images N, --equalize,\n"
+    "  --seed N                  as in eval\n"
     "  --json FILE               write the table as JSON as well\n"
     "  --help                    this text\n\n"
     "Robustness: the mean top-1 over the points without the float one; along step ratios the\n"
@@ -60,8 +61,8 @@ static void make_head(struct sweep *s, const struct kure_network *k)
     char *text = NULL, *keys = kure_points_text(&r->points);
     memcpy(s->head.plan, k->plan.hash, sizeof s->head.plan);
     if (kure_hash_file(r->weights, s->head.model, &error) != KURE_OK) kure_stop(&error);
-    if (!keys || asprintf(&text, "%s images=%d calibration_images=%d bn_images=%d bias_images=%d seed=%llu", keys, r->images, r->calibration_images,
-                          r->bn_images, r->bias_images,
+    if (!keys || asprintf(&text, "%s images=%d calibration_images=%d bn_images=%d bias_images=%d equalize=%d seed=%llu", keys, r->images, r->calibration_images,
+                          r->bn_images, r->bias_images, r->equalize,
                           (unsigned long long)r->seed) < 0) kure_stop(&(struct kure_error){"not enough memory"});
     kure_hash_text(text, s->head.grid);
     s->head.points = 1 + kure_points_count(&r->points);
