@@ -117,6 +117,19 @@ write_cfg() {
     rm "$out/$1.cfg.tmp"
 }
 
+value_of() { sed -n "s/^$1=//p" "$2" | head -n 1; }
+
+# newest_checkpoint PATH CFG: of those that have updates left; Darknet refuses one of the last update.
+newest_checkpoint() {
+    local file images
+    images=$(($(value_of batch "$2") * $(value_of max_batches "$2")))
+    # shellcheck disable=SC2012
+    ls -t "$1".backup "$1".weights "$1"_*.weights 2>/dev/null | while read -r file; do
+        # bytes 12 to 19 of a weights file: how many images were trained on
+        [ "$(od -An -tu8 -j12 -N8 "$file")" -ge "$images" ] || { echo "$file"; break; }
+    done || true
+}
+
 # train NAME WHAT [WEIGHTS]: from nothing, or a new schedule from WEIGHTS
 train() {
     local name=$1 what=$2 weights=${3:-} key checkpoint=
@@ -127,7 +140,7 @@ train() {
         return
     fi
     if [ "$(cat "$out/stamps/$name.begun" 2>/dev/null)" = "$key" ]; then
-        checkpoint=$(ls -t "$made".backup "$made".weights "$made"_*.weights 2>/dev/null | head -n 1) || true
+        checkpoint=$(newest_checkpoint "$made" "$out/$name.cfg")
     fi
     if [ -n "$checkpoint" ]; then
         stage "$what: going on from $checkpoint"

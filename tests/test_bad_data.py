@@ -150,6 +150,44 @@ def test_several_gpus_on_the_cpu(command, data, build, pictures, boxes, tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["net.cfg"]
 
 
+@pytest.mark.parametrize("command,data,result", (("classifier", "classes", "net.weights"), ("detector", "boxes", "net_final.weights")))
+def test_training_that_is_done(command, data, result, build, pictures, boxes, tmp_path):
+    """Nothing is left to train: the model of that name and its sidecar stay. -clear and a longer schedule train."""
+    data = {"classes": pictures / "classes.data", "boxes": boxes / "boxes.data"}[data]
+
+    def train(updates, *arguments):
+        keys = dict(batch=4, subdivisions=1, seed=1, max_batches=updates)
+        log = {"log": "log.csv"}
+        (tmp_path / "net.cfg").write_text(networks.classifier(keys, log) if command == "classifier" else networks.detector(log, **keys))
+        return build.darknet(tmp_path, command, "train", data, "net.cfg", *arguments)
+
+    programs.succeed(train(4))
+    for end in ("", ".kure"):
+        (tmp_path / (result + end)).rename(tmp_path / ("start.weights" + end))
+    programs.succeed(train(6, "start.weights"))
+    done = programs.files_under(tmp_path)
+    assert {result, result + ".kure", "log.csv"} < set(done)
+    for updates in (4, 3):
+        wanted = f"start.weights: update 4 of max_batches={updates} is done already: add -clear to start the schedule anew"
+        assert programs.refuse(train(updates, "start.weights")) == wanted
+        programs.refuse(train(updates, result), f"{result}: update 6 of max_batches={updates}")
+        assert programs.files_under(tmp_path) == {**done, "net.cfg": (tmp_path / "net.cfg").read_bytes()}
+    for updates, arguments in ((5, ["start.weights"]), (4, ["start.weights", "-clear"])):
+        programs.succeed(train(updates, *arguments))
+        assert (tmp_path / result).read_bytes() not in (done[result], done["start.weights"])
+        assert (tmp_path / "log.csv").read_text().splitlines()[-1].split(",")[0] == str(updates)
+
+
+def test_detector_without_max_batches(build, boxes, tmp_path):
+    """Its loop would do no update, and the start weights would be saved as the result."""
+    cfg = networks.detector(max_batches=0)
+    line = 1 + cfg.splitlines().index("max_batches=0")
+    for text, place in ((cfg, f"net.cfg:{line}: "), (cfg.replace("max_batches=0\n", ""), "net.cfg: ")):
+        (tmp_path / "net.cfg").write_text(text)
+        programs.refuse(build.darknet(tmp_path, "detector", "train", boxes / "boxes.data", "net.cfg"), place + "max_batches=0: a detector")
+        assert [p.name for p in tmp_path.iterdir()] == ["net.cfg"]
+
+
 @pytest.mark.parametrize("command", ("classifier", "detector"))
 def test_no_batch_is_loaded_past_the_last(command, build, boxes, tmp_path):
     """With one image a batch, as many of four images matter as there are updates: a rubbish one that is not trained on does no harm."""

@@ -73,7 +73,7 @@ def test_cut_between_layers_is_partial(layer, build, pictures, trained):
     loaded = build.tensors(folder, CFG, "-weights", "part.weights")
     for i, name in networks.weight_order(CFG, tensors):
         np.testing.assert_array_equal(loaded[name], (tensors if i <= layer else fresh)[name], err_msg=name)
-    said = programs.succeed(build.darknet(folder, *commands(pictures, "part.weights")["train"])).stderr
+    said = programs.succeed(build.darknet(folder, *commands(pictures, "part.weights")["train"], "-clear")).stderr
     assert f"part.weights is partial: layers 0-{layer} of 10 loaded" in said
 
 
@@ -81,7 +81,7 @@ def test_header_alone_is_partial(build, pictures, trained):
     folder, tensors = trained
     (folder / "part.weights").write_bytes((folder / "net.weights").read_bytes()[:networks.HEADER_BYTES])
     programs.refuse(build.darknet(folder, *commands(pictures, "part.weights")["eval"]), "part.weights", "partial")
-    assert "no layer of 10 loaded" in programs.succeed(build.darknet(folder, *commands(pictures, "part.weights")["train"])).stderr
+    assert "no layer of 10 loaded" in programs.succeed(build.darknet(folder, *commands(pictures, "part.weights")["train"], "-clear")).stderr
 
 
 @pytest.mark.parametrize("extra", (1, 4, 4000))
@@ -91,7 +91,7 @@ def test_bytes_left_over(extra, build, pictures, trained):
     (folder / "long.weights").write_bytes((folder / "net.weights").read_bytes() + bytes(extra))
     for name in ("stats", "eval"):
         programs.refuse(build.darknet(folder, *commands(pictures, "long.weights")[name]), "long.weights", f"{extra} bytes", "left over")
-    assert f"{extra} bytes more" in programs.succeed(build.darknet(folder, *commands(pictures, "long.weights")["train"])).stderr
+    assert f"{extra} bytes more" in programs.succeed(build.darknet(folder, *commands(pictures, "long.weights")["train"], "-clear")).stderr
 
 
 @pytest.mark.parametrize("other", (networks.classifier(layers=networks.conv(9) + networks.conv(8) + networks.classifier_head(3)),
