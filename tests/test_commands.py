@@ -90,6 +90,43 @@ def test_help_and_unknown_commands(arguments, status, word, build, tmp_path):
     assert result.returncode == status and word in result.stdout + result.stderr, programs.describe(result)
 
 
+CLEAR, NOT_THERE = ("did you mean '-clear'?",), ("no such option",)
+REFUSED = {  # arguments after DATA net.cfg net.weights: words
+    ("--clear",): CLEAR, ("-claer",): CLEAR, ("-clear=1",): CLEAR, ("-clear", "-cleer"): CLEAR,
+    ("-batch", "3"): NOT_THERE, ("-" + 10000 * "x",): NOT_THERE, ("--",): NOT_THERE, ("-1x",): NOT_THERE,
+    ("--gpus", "0"): ("did you mean '-gpus'?",), ("-gpus=0",): ("did you mean '-gpus'?",), ("-no-gpu",): ("did you mean '-nogpu'?",),
+    ("-clear", "-clear"): ("twice",), ("-gpus",): ("without its value",), ("-nogpu", "-c"): ("without its value",),
+}
+
+
+@pytest.mark.parametrize("function,command", (("classifier", "train"), ("classifier", "valid"), ("detector", "train"), ("detector", "test")))
+def test_unknown_options(function, command, build, small):
+    folder, _, _ = small
+    before = programs.files_under(folder)
+    for arguments, words in REFUSED.items():
+        unknown = next(word for word in arguments[::-1] if word.startswith("-"))
+        result = build.darknet(folder, function, command, "d.data", "net.cfg", "net.weights", *arguments)
+        programs.refuse(result, f"{unknown}: ", *words)
+    only_there = build.darknet(folder, function, command, "d.data", "net.cfg", "net.weights", "-thersh", ".3")
+    programs.refuse(only_there, "-thersh: no such option of " + function + (": did you mean '-thresh'?" if function == "detector" else ""))
+    programs.refuse(build.darknet(folder, function, "--clear", command, "d.data", "net.cfg"), "--clear: ", *CLEAR)
+    assert programs.files_under(folder) == before
+
+
+@pytest.mark.parametrize("function,arguments", (
+    ("classifier", "-gpus 0 -c -1 -t 2 -clear -i 0 -nogpu -3 -1e3"),
+    ("classifier", "-dashed.png"),
+    ("detector", "-prefix -p -thresh .4 -hier .4 -c 0 -s 1 -avg 2 -gpus 0 -out o -clear -fullscreen -w 4 -h 4 -fps 9 -i 0 -nogpu -2"),
+))
+def test_known_options_numbers_and_files(function, arguments, build, tmp_path):
+    """They get as far as the data file that is not there, or as its name."""
+    (tmp_path / "-dashed.png").write_bytes(b"")
+    (tmp_path / "net.cfg").write_text(networks.classifier({}, {}))
+    result = build.darknet(tmp_path, function, "train", "d.data", "net.cfg", "net.weights", *arguments.split())
+    assert result.returncode == 1 and "option" not in result.stderr, programs.describe(result)
+    assert "net.weights" in result.stderr or "d.data" in result.stderr, programs.describe(result)
+
+
 # ---- plan ------------------------------------------------------------------------
 
 def plan(build, folder, cfg, name="net.cfg"):
