@@ -20,7 +20,10 @@ import sys
 import time
 import zlib
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:
+    sys.exit("prepare_fashion_mnist.py needs NumPy: run it with Debian's /usr/bin/python3 after 'make setup'")
 
 # label in the file name, name for people
 CLASSES = (("t-shirt", "T-shirt/top"), ("trouser", "Trouser"), ("pullover", "Pullover"), ("dress", "Dress"),

@@ -74,7 +74,7 @@ def test_simulation_with_the_ranges(build, trained, tmp_path):
     rows, result = calibrate(build, folder, "--report", cfg="ptq.cfg", weights="copy.weights")
     assert not (folder / "copy.weights.kure").exists() and {row["bits"] for row in rows} == {"3", "8"}
     rows, result = calibrate(build, folder, cfg="ptq.cfg", weights="copy.weights")
-    assert f"wrote the ranges of {IMAGES} images to copy.weights.kure" in result.stderr
+    assert f"wrote the ranges of {IMAGES} images, by the policies of ptq.cfg, to copy.weights.kure" in result.stderr
     found = {}
     for name, arguments in (("simulate", ("--simulate",)), ("points", ("--bits", "3", "--activation-truncation", "mse", "--calibration-images", IMAGES))):
         programs.succeed(build.darknet(folder, "kure", "eval", "ptq.cfg", "copy.weights", DATA, "--csv", "eval.csv", *arguments))
@@ -93,11 +93,30 @@ def test_training_goes_on_from_calibrated_ranges(build, trained):
     with_quantization(folder, "on.cfg", 16, bits=4)
     calibrate(build, folder, cfg="on.cfg", weights="on.weights")
     programs.succeed(build.darknet(folder, "classifier", "train", DATA, "on.cfg", "on.weights", "-clear"))
-    before = sidecar(folder / "on.weights.kure")
-    calibrate(build, folder, "--seed", 3, "--images", 20, cfg="on.cfg", weights="on.weights")
+    before, trained_file = sidecar(folder / "on.weights.kure"), (folder / "on.weights.kure").read_bytes()
+    arguments = ("--seed", 3, "--images", 20)
+    programs.refuse(build.darknet(folder, "kure", "calibrate", "on.cfg", "on.weights", DATA, *arguments), "on.weights.kure", "--replace", "--report")
+    calibrate(build, folder, *arguments, "--report", cfg="on.cfg", weights="on.weights")
+    assert (folder / "on.weights.kure").read_bytes() == trained_file
+    calibrate(build, folder, *arguments, "--replace", cfg="on.cfg", weights="on.weights")
     after = sidecar(folder / "on.weights.kure")
     assert np.array_equal(before["layers.3.weights"], after["layers.3.weights"]) and before["layers.3.weights"].any()
     assert not np.array_equal(before["layers.3.range_after"], after["layers.3.range_after"])
+
+
+def test_the_report_follows_the_cfg(build, trained):
+    """What is not given on the command line is as in the cfg; without quantized activations nothing is written."""
+    folder, *_ = trained
+    (folder / "cfg.weights").write_bytes((folder / "net.weights").read_bytes())
+    with_quantization(folder, "four.cfg", bits=4, activation_truncation="mse", activation_step="power_of_two")
+    rows, _ = calibrate(build, folder, "--activation-truncation", "minmax,mse", "--report", cfg="four.cfg", weights="cfg.weights")
+    own, _ = calibrate(build, folder, "--report", cfg="four.cfg", weights="cfg.weights")
+    assert [row for row in rows if row["truncation"] == "mse"] == own and {row["bits"] for row in own} == {"4", "8"}
+    rows, _ = calibrate(build, folder, "--activation-bits", "6", "--report", cfg="four.cfg", weights="cfg.weights")
+    assert {row["truncation"] for row in rows} == {"mse"} and {row["bits"] for row in rows} == {"6", "8"}
+    with_quantization(folder, "weights.cfg", bits=4, activation_bits=0)
+    _, result = calibrate(build, folder, cfg="weights.cfg", weights="cfg.weights")
+    assert "weights.cfg quantizes no activations: cfg.weights.kure is not written" in result.stderr and not (folder / "cfg.weights.kure").exists()
 
 
 def test_the_same_every_time(build, trained):

@@ -45,6 +45,15 @@ BAD_LINES = {  # arguments: words of the sentence; status 2
     ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "batchnorm=freeze"): ("freeze", "train fold"),
     ("eval", "net.cfg", "net.weights", "d.data", "--quantize", "method=lsq"): ("method", "training"),
     ("eval", "net.cfg", "net.weights", "d.data", "--simulate", "--weight-bits", "4"): ("--simulate", "trained"),
+    # what was meant
+    ("eval", "net.cfg", "net.weights", "d.data", "--weights-bits", "4"): ("unknown option '--weights-bits'", "did you mean '--weight-bits'?"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--weight_bits", "4"): ("--weight_bits", "'--weight-bits'"),
+    ("eval", "net.cfg", "net.weights", "d.data", "-weight-bits", "4"): ("-weight-bits", "'--weight-bits'"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--weight-bits"): ("--weight-bits needs a value",),
+    ("eval", "net.cfg", "net.weights", "d.data", "--simulate=1"): ("--simulate takes no value",),
+    ("plan", "net.cfg", "--clen", "x"): ("--clen", "'--clean'"),
+    ("theory", "--bitts", "4"): ("--bitts", "'--bits'"),
+    ("eval", "net.cfg", "net.weights", "d.data", "--weight-bits", "4,4"): ("weight_bits=4,4", "twice"),
     # keys that do not go together
     ("eval", "net.cfg", "net.weights", "d.data", "--weight-rounding", "nearest"): ("weight_rounding=nearest", "half_even", "stochastic"),
     ("eval", "net.cfg", "net.weights", "d.data", "--weight-truncation", "minmax,ema"): ("weight_truncation=ema", "batches"),

@@ -62,6 +62,23 @@ def test_step_ratio_and_rounding(build, tmp_path):
     assert np.array_equal(outputs(sample="rounding:half_even weight_step_ratio:1"), plain), "a family of one is that one"
 
 
+def test_another_quantizer_is_said(build, tmp_path):
+    """A training that goes on under another [quantization] says what it was trained with."""
+    build.train(tmp_path, cfg_of(dict(bits=4, method="lsq"), seed=1), "net.weights", "-updates", 2)
+    (tmp_path / "net.cfg").write_text(cfg_of(dict(bits=3, rounding="floor"), seed=1))
+    said = programs.succeed(build.harness(tmp_path, "train", "net.cfg", "net.weights", "-updates", 3, "-weights", "net.weights")).stderr
+    line, = (line for line in said.splitlines() if "trained so far with" in line)
+    assert "method=lsq" in line and "bits=4" in line and "first_bits" not in line and line.endswith("unlike this cfg")
+
+
+def test_the_plan_says_what_is_unusual(build, tmp_path):
+    (tmp_path / "net.cfg").write_text(cfg_of(dict(bits=4, rounding="floor", weight_step_ratio=0.8, activation_symmetric=1, weight_truncation="sigma", weight_truncation_value=3)))
+    programs.succeed(build.darknet(tmp_path, "kure", "plan", "net.cfg", "--csv", "plan.csv"))
+    with open(tmp_path / "plan.csv", newline="") as file:
+        row = list(csv.DictReader(file))[2]
+    assert row["weights"] == "4 bits channel sigma 3 floor x0.8" and row["output"] == "4 bits tensor ema floor symmetric"
+
+
 def test_a_layer_stands(build, tmp_path):
     layers = networks.conv(8, batch_normalize=0) + networks.conv(8, batch_normalize=0, activation="linear", activation_bits=5) + networks.classifier_head(3)
     text = cfg_of(dict(bits=4, sample="bits:2-4"), layers, seed=1)

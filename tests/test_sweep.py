@@ -1,5 +1,6 @@
 """`darknet kure sweep` and `merge`: a grid of quantizers, in parts, stopped and gone on with; the robustness score."""
 import csv
+import fcntl
 import json
 import os
 import re
@@ -164,6 +165,30 @@ def test_faults_of_merge(build, folder, whole):
     programs.refuse(build.darknet(folder, "kure", "merge", "short.csv"), "short.csv:", "no row of a sweep")
     result = build.darknet(folder, "kure", "merge")
     assert result.returncode == 2 and "FILE" in result.stderr
+
+
+def test_merge_writes_over_nothing_else(build, folder, whole):
+    before = {name: (folder / name).read_bytes() for name in ("whole.csv", "net.cfg")}
+    (folder / "one.csv").write_bytes(before["whole.csv"])
+    for output in before:
+        result = build.darknet(folder, "kure", "merge", "one.csv", "--csv", output)
+        assert result.returncode == 2 and output in result.stderr and "choose another name" in result.stderr
+    assert all((folder / name).read_bytes() == content for name, content in before.items())
+
+
+def test_one_file_has_one_writer(build, folder, whole):
+    (folder / "locked.csv").write_text("")
+    with open(folder / "locked.csv", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        programs.refuse(sweep(build, folder, out="locked.csv"), "locked.csv", "another sweep", "merge")
+    programs.succeed(sweep(build, folder, out="locked.csv"))
+
+
+def test_float_points_do_not_count(build, folder):
+    result = programs.succeed(sweep(build, folder, keys=("--weight-bits", "0,3"), out="float.csv"))
+    assert "over 1 points" in result.stdout and len(rows_of(folder / "float.csv")) == 3
+    rows = rows_of(folder / "float.csv")
+    assert rows[0]["top1"] == rows[1]["top1"] and f"robustness {float(rows[2]['top1']):.2f} %" in result.stdout
 
 
 def test_the_report_reads_it(folder, whole):

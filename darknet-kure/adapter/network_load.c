@@ -102,6 +102,19 @@ static void check_readable(const char *path)
     kure_stop(&error);
 }
 
+/* Weights in the place of the cfg, for one; Darknet would print their bytes. */
+static void check_text(const char *path)
+{
+    unsigned char start[512];
+    FILE *file = fopen(path, "rb");
+    size_t n = file ? fread(start, 1, sizeof start, file) : 0;
+    if (file) fclose(file);
+    if (!memchr(start, 0, n)) return;
+    struct kure_error error;
+    snprintf(error.text, sizeof error.text, "%s: is no cfg but a binary file: the order is CFG WEIGHTS", path);
+    kure_stop(&error);
+}
+
 static void check_extent(const network *net, const char *weights)
 {
     const struct kure_network *k = net->kure;
@@ -120,6 +133,7 @@ static void check_extent(const network *net, const char *weights)
 network *kure_network_load(const char *cfg, const char *weights)
 {
     check_readable(cfg);
+    check_text(cfg);
     if (weights) check_readable(weights);
     hold_stderr(cfg);
     network *net = load_network((char *)(uintptr_t)cfg, (char *)(uintptr_t)weights, 0);

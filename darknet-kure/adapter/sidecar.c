@@ -8,7 +8,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +15,7 @@
 
 #include "kure_format.h"
 #include "output.h"
-#include "state.h"
+#include "sidecar_plan.h"
 
 int kure_has_sidecar(const struct kure_network *k)
 {
@@ -71,71 +70,6 @@ static void each_tensor(const network *net, kure_tensor_function *function, void
     }
 }
 
-static void plan_text(const struct kure_network *k, char out[KURE_KURTOSIS_TEXT])
-{
-    const struct kure_kurtosis_options *o = &k->plan.kurtosis;
-    if (o->line) kure_kurtosis_text(o, out, KURE_KURTOSIS_TEXT);
-    else snprintf(out, KURE_KURTOSIS_TEXT, "no [kurtosis]");
-}
-
-static int has_word(const char *text, const char *word)
-{
-    size_t length = strlen(word);
-    for (const char *p = text; (p = strstr(p, word)); p += length) {
-        if ((p == text || p[-1] == ' ') && (!p[length] || p[length] == ' ')) return 1;
-    }
-    return 0;
-}
-
-/* Names what `then` said and `now` does not; both are plan texts. */
-static void report_difference(const char *path, const char *then, const char *now)
-{
-    char *words = strdup(then), *rest = NULL;
-    if (words && strcmp(then, now) != 0) {
-        fprintf(stderr, "%s: trained so far with", path);
-        for (char *word = strtok_r(words, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
-            if (!has_word(now, word)) fprintf(stderr, " %s", word);
-        }
-        fprintf(stderr, ", unlike this cfg\n");
-    }
-    free(words);
-}
-
-/* The plan's rows as plan.layers has them; NULL: no [kurtosis]. To be freed. */
-enum { ROW_FLOATS = 3 };
-static const char PLAN_LAYERS[] = "plan.layers";
-
-static float *plan_layers(const struct kure_network *k)
-{
-    if (!k->plan.kurtosis.line) return NULL;
-    float *rows = calloc((size_t)k->plan.count, ROW_FLOATS * sizeof *rows);
-    if (!rows) kure_stop(&(struct kure_error){"not enough memory"});
-    for (int i = 0; i < k->plan.count; ++i) {
-        const struct kure_layer_options *own = &k->options.layer[i];
-        rows[ROW_FLOATS * i] = (float)k->plan.rows[i].regularized;
-        rows[ROW_FLOATS * i + 1] = isnan(own->target) ? 0 : (float)own->target;
-        rows[ROW_FLOATS * i + 2] = isnan(own->lambda) ? 1 : (float)own->lambda;
-    }
-    return rows;
-}
-
-/* One line for each layer whose own part of the plan has changed. */
-static void report_layers(const struct kure_network *k, const char *path, const struct kure_file *file)
-{
-    const struct kure_file_tensor *t = kure_file_tensor(file, PLAN_LAYERS);
-    float *rows = plan_layers(k);
-    for (int i = 0; rows && t && t->count == ROW_FLOATS * (size_t)k->plan.count && i < k->plan.count; ++i) {
-        const float *now = rows + ROW_FLOATS * i, *then = t->data + ROW_FLOATS * i;
-        if (memcmp(now, then, ROW_FLOATS * sizeof *now) == 0 || (now[0] == 0 && then[0] == 0)) continue;
-        fprintf(stderr, "%s: layer %d [%s] trained so far ", path, i, k->plan.rows[i].type);
-        if (then[0] == 0) fprintf(stderr, "without kurtosis");
-        else if (then[1] == 0) fprintf(stderr, "with the target of [kurtosis], lambda times %g", (double)then[2]);
-        else fprintf(stderr, "with kurtosis_target=%g, lambda times %g", (double)then[1], (double)then[2]);
-        fprintf(stderr, ", unlike this cfg\n");
-    }
-    free(rows);
-}
-
 /* ------------------------------------------------------------------------- */
 /* Writing                                                                    */
 
@@ -179,18 +113,20 @@ static enum kure_status write_waiting(struct kure_network *k, const char *writte
 {
     struct kure_file out = {0};
     char hash[33], number[32], plan[KURE_KURTOSIS_TEXT];
-    float *layers = plan_layers(k);
+    float *layers = kure_plan_layers(k);
     enum kure_status status = kure_hash_file(written, hash, error);
     if (status == KURE_OK) {
         snprintf(number, sizeof number, "%lld", kure_updates_done(k->net));
-        plan_text(k, plan);
+        kure_plan_text(k, plan);
         add_text(&out, "format", KURE_SIDECAR_FORMAT);
         add_text(&out, "weights", hash);
         add_text(&out, "state", k->plan.state_hash);
         add_text(&out, "update", number);
         add_text(&out, "plan", plan);
+        kure_plan_quantization_text(k, plan);
+        if (k->options.quantization.line) add_text(&out, "quantization", plan);
         if (k->trained) each_tensor(k->net, add_tensor, &out);
-        if (layers) add_tensor(&out, PLAN_LAYERS, layers, ROW_FLOATS * (size_t)k->plan.count);
+        if (layers) add_tensor(&out, KURE_PLAN_LAYERS, layers, KURE_PLAN_LAYER_FLOATS * (size_t)k->plan.count);
         kure_simulation_each_tensor(k, add_tensor, &out);
         char *name = name_of(file, ".kure.new");
         status = kure_file_write(&out, name, error);
@@ -336,9 +272,12 @@ static void take_state(struct kure_network *k, const struct kure_file *file, con
     kure_simulation_each_tensor(k, copy_if_there, &in);
     kure_simulation_restore(k);
     k->trained = trained;
-    plan_text(k, plan);
-    report_difference(path, text_or_stop(file, path, "plan"), plan);
-    report_layers(k, path, file);
+    kure_plan_text(k, plan);
+    kure_plan_report(path, text_or_stop(file, path, "plan"), plan);
+    kure_plan_report_layers(k, path, file);
+    const char *then = kure_file_text(file, "quantization");
+    kure_plan_quantization_text(k, plan);
+    if (trained && then && k->options.quantization.line) kure_plan_report(path, then, plan);
 }
 
 /* 1: `path` exists, is sound and belongs to weights of that hash. A waiting one may

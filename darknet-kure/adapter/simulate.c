@@ -218,8 +218,8 @@ static void pass_quantizer(struct kure_network *k, struct kure_activation_quanti
     }
     if (train) begin_own_slot(k, a, l, number, use, x);
     if (!kure_activation_ready(a) && is_on(k)) {
-        snprintf(error.text, sizeof error.text, "no range of its activations is known: ranges come with training or from "
-                 "'darknet kure calibrate', in the file .kure beside the weights");
+        snprintf(error.text, sizeof error.text, "the file .kure beside the weights is missing, or has no range for this quantizer: ranges come "
+                 "with training or from 'darknet kure calibrate CFG WEIGHTS DATA'");
         kure_simulation_stop(k, number, &error);
     }
     struct kure_noise noise = noise_of(k, k->simulation->update, number, use);

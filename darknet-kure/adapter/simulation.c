@@ -8,8 +8,9 @@
 void kure_simulation_stop(const struct kure_network *k, int i, const struct kure_error *reason)
 {
     struct kure_error error;
-    snprintf(error.text, sizeof error.text, "%s: layer %d [%s]: update %lld: %.900s", k->options.path, i, k->plan.rows[i].type,
-             k->simulation->update, reason->text);
+    char update[40] = "";
+    if (k->net->train) snprintf(update, sizeof update, "update %lld: ", k->simulation->update);
+    snprintf(error.text, sizeof error.text, "%s: layer %d [%s]: %s%.900s", k->options.path, i, k->plan.rows[i].type, update, reason->text);
     kure_stop(&error);
 }
 
@@ -173,6 +174,14 @@ void kure_simulation_each_tensor(struct kure_network *k, kure_tensor_function *f
         each_range(&s->before, i, "before", function, context);
         each_range(&s->after, i, "after", function, context);
     }
+}
+
+int kure_simulation_is_ready(const struct kure_network *k)
+{
+    for (int i = 0; k->simulation && i < k->plan.count; ++i) {
+        if (kure_activation_ready(&k->simulation->layers[i].before) || kure_activation_ready(&k->simulation->layers[i].after)) return 1;
+    }
+    return 0;
 }
 
 void kure_simulation_touch(struct kure_network *k)

@@ -65,6 +65,7 @@ void kure_regularize_attach(struct kure_network *k);
 /* simulation.c: wraps the layers that the plan quantizes, if there are any; called at attach. */
 void kure_simulation_attach(struct kure_network *k);
 void kure_simulation_release(struct kure_network *k);
+int kure_simulation_is_ready(const struct kure_network *k); /* are ranges of activations known? */
 void kure_simulation_touch(struct kure_network *k);   /* weights have changed other than by training */
 void kure_simulation_settle(struct kure_network *k);  /* before its state is saved */
 void kure_simulation_restore(struct kure_network *k); /* after its state was loaded */

@@ -27,6 +27,7 @@ static const char help[] =
     "  --activation-step-ratio, --activation-rounding   for the report; default: as in CFG\n"
     "  --quantize KEY=VALUE,...       the same keys in one option\n"
     "  --report                       only report, write nothing to WEIGHTS.kure\n"
+    "  --replace                      write over ranges that a training has left there\n"
     "  --threads N                    processor threads (default: all)\n"
     "  --csv FILE, --json FILE        write the table\n"
     "  --help                         this text\n\n"
@@ -47,7 +48,7 @@ static const double FAR = 4; /* outliers worth a sentence of their own */
 struct request {
     const char *csv, *json, *cfg, *weights, *data;
     struct kure_points points;
-    int images, threads, report;
+    int images, threads, report, replace;
     uint64_t seed;
 };
 
@@ -117,8 +118,8 @@ static void add_place(struct kure_table *table, const struct request *r, const s
         return;
     }
     for (int i = 0; i < kure_points_count(&r->points); ++i) {
-        struct kure_quantizer q = kure_points_get(&r->points, i).activations;
-        if (row->reaches_head && own->bits) q.bits = own->bits;
+        struct kure_quantizer q = kure_points_activations(&r->points, i, own);
+        if (row->reaches_head || !kure_points_has(&r->points, "activation_bits")) q.bits = own->bits;
         add_row(table, row, place, o, &q);
     }
 }
@@ -132,14 +133,23 @@ static void say_outlier(const struct kure_plan_row *row, const char *place, cons
             fmax((double)o->max, -(double)o->min) / times, times);
 }
 
+static int has_activations(const struct kure_plan *plan)
+{
+    for (int i = 0; i < plan->count; ++i) {
+        if (plan->rows[i].after.bits) return 1;
+    }
+    return 0;
+}
+
 static void add_rows(struct kure_table *table, const struct request *r, const struct kure_calibration *c, const struct kure_plan *plan)
 {
     static const struct kure_quantizer plain = {.bits = 8, .truncation = KURE_TRUNCATION_EMA, .step_ratio = 1, .grid = KURE_GRID_FULL};
+    int quantizes = has_activations(plan);
     for (int i = 0; i < plan->count; ++i) {
         const struct kure_plan_row *row = &plan->rows[i];
         for (int spot = 0; spot < 3; ++spot) { /* before, after or boxes, scores */
             const struct kure_observer *o = kure_calibration_observer(c, i, spot > 0, spot == 2);
-            const struct kure_quantizer *own = plan->quantizers ? (spot ? &row->after : &row->before) : &plain;
+            const struct kure_quantizer *own = quantizes ? (spot ? &row->after : &row->before) : &plain;
             const char *place = spot == 0 ? "before" : spot == 2 ? "scores" : row->head_rows ? "boxes" : "after";
             if (!o || own->bits == 0) continue;
             add_place(table, r, row, place, o, own);
@@ -150,20 +160,20 @@ static void add_rows(struct kure_table *table, const struct request *r, const st
 
 /* ---- the command line -------------------------------------------------------------- */
 
-static int check_points(struct request *r)
+/* The keys among themselves, at 8 bits where the width is left to the cfg. */
+static int check_points(const struct request *r)
 {
     struct kure_error error;
     if (!r->points.given) return 0;
     if (kure_points_has(&r->points, "weight_bits")) return kure_usage_error("calibrate", "weight_bits: it looks at activations only");
-    if (kure_points_set(&r->points, "weight_bits", "0", &error) != KURE_OK ||
-        (!kure_points_has(&r->points, "activation_bits") && kure_points_set(&r->points, "activation_bits", "8", &error) != KURE_OK)) {
-        kure_stop(&error);
-    }
     if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error("calibrate", "more than %d combinations", KURE_MOST_POINTS);
     for (int i = 0; i < kure_points_count(&r->points); ++i) {
-        if (kure_points_get(&r->points, i).activations.bits == 0) return kure_usage_error("calibrate", "activation_bits=0: must be from 2 to 16");
+        struct kure_quantizer q = kure_points_get(&r->points, i).activations;
+        if (!kure_points_has(&r->points, "activation_bits")) q.bits = 8;
+        if (q.bits == 0) return kure_usage_error("calibrate", "activation_bits=0: must be from 2 to 16");
+        if (kure_quantizer_check(&q, &error) != KURE_OK) return kure_usage_error("calibrate", "%s", error.text);
     }
-    return kure_points_check(&r->points, &error) == KURE_OK ? 0 : kure_usage_error("calibrate", "%s", error.text);
+    return 0;
 }
 
 /* -1: go on; else the exit status. */
@@ -179,24 +189,25 @@ static int parse_options(int argc, char **argv, struct request *r)
     }
     static const struct option others[] = {{"quantize", required_argument, NULL, 'q'}, {"images", required_argument, NULL, 'i'},
                                            {"seed", required_argument, NULL, 'e'},     {"threads", required_argument, NULL, 't'},
-                                           {"report", no_argument, NULL, 'r'},         {"csv", required_argument, NULL, 'v'},
+                                           {"report", no_argument, NULL, 'r'},         {"replace", no_argument, NULL, 'p'}, {"csv", required_argument, NULL, 'v'},
                                            {"json", required_argument, NULL, 'j'},     {"help", no_argument, NULL, 'h'},
                                            {NULL, 0, NULL, 0}};
     memcpy(options + KEYS, others, sizeof others);
     int c, which = 0;
-    while ((c = getopt_long(argc, argv, "h", options, &which)) != -1) {
+    while ((c = getopt_long(argc, argv, ":h", options, &which)) != -1) {
         struct kure_error error;
         enum kure_status status = KURE_OK;
         if (c == 'h') return fputs(help, stdout), 0;
         else if (c == 'v') r->csv = optarg;
         else if (c == 'j') r->json = optarg;
         else if (c == 'r') r->report = 1;
+        else if (c == 'p') r->replace = 1;
         else if (c == 'q') status = kure_points_parse(&r->points, optarg, &error);
         else if (c == 1) status = kure_points_set_option(&r->points, options[which].name, optarg, &error);
         else if (c == 'i' && !(r->images = kure_take_count("calibrate", "images", optarg, KURE_MOST_COUNT))) return 2;
         else if (c == 't' && !(r->threads = kure_take_count("calibrate", "threads", optarg, KURE_MOST_THREADS))) return 2;
         else if (c == 'e' && !kure_parse_seed(optarg, &r->seed)) return kure_usage_error("calibrate", "--seed %s: must be an integer from 0 on", optarg);
-        else if (c == '?') return kure_usage_error("calibrate", "wrong option");
+        else if (c == '?' || c == ':') return kure_wrong_option("calibrate", c, argv, options);
         if (status != KURE_OK) return kure_usage_error("calibrate", "%s", error.text);
     }
     int status = kure_check_arguments("calibrate", argc - optind, "CFG WEIGHTS DATA", 3);
@@ -223,6 +234,11 @@ int kure_command_calibrate(int argc, char **argv)
     network *net = kure_network_load(r.cfg, r.weights);
     struct kure_network *k = net->kure;
     struct kure_plan plan = k->plan; /* the cfg's own; owned by k */
+    int writes = has_activations(&plan) && !r.report;
+    if (writes && !r.replace && k->trained && kure_simulation_is_ready(k)) {
+        fprintf(stderr, "%s.kure holds the ranges of a training, which calibrated ones would change: add --report, or --replace\n", r.weights);
+        return 1;
+    }
     struct kure_images *images = kure_images_sample(net, r.data, r.images, r.seed, "--images");
     struct kure_ptq *ptq = kure_ptq_begin(net);
     struct kure_progress progress;
@@ -238,11 +254,11 @@ int kure_command_calibrate(int argc, char **argv)
     kure_table_print(&table, stdout);
     fflush(stdout); /* before what stderr says of it */
     status = kure_write_tables(&table, r.csv, r.json);
-    if (status == 0 && plan.quantizers && !r.report) {
+    if (status == 0 && writes) {
         kure_calibration_save(ptq, calibration, r.weights);
-        fprintf(stderr, "wrote the ranges of %d images to %s.kure\n", images->count, r.weights);
-    } else if (!plan.quantizers) {
-        fprintf(stderr, "%s has no [quantization]: %s.kure is not written\n", r.cfg, r.weights);
+        fprintf(stderr, "wrote the ranges of %d images, by the policies of %s, to %s.kure\n", images->count, r.cfg, r.weights);
+    } else if (!has_activations(&plan)) {
+        fprintf(stderr, "%s quantizes no activations: %s.kure is not written\n", r.cfg, r.weights);
     }
     kure_table_free(&table);
     kure_calibration_free(calibration);

@@ -3,9 +3,11 @@
 #include "command.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "host_darknet.h"
 #include "options.h"
@@ -53,6 +55,7 @@ int kure_command(int argc, char **argv)
         return 0;
     }
     for (int i = 0; i < COMMAND_COUNT; ++i) {
+        opterr = 0; /* kure_wrong_option says it */
         if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 2, argv + 2);
     }
     fprintf(stderr, "darknet kure: no command '%s': did you mean '%s'? See 'darknet kure --help'.\n", name, nearest(name)->name);
@@ -88,6 +91,23 @@ int kure_take_count(const char *command, const char *option, const char *text, i
     return 0;
 }
 
+int kure_wrong_option(const char *command, int answer, char **argv, const struct option *options)
+{
+    const char *given = argv[optind - 1];
+    if (answer == '?' && optopt && argv[optind] && argv[optind][0] == '-' && argv[optind][1] != '-') given = argv[optind]; /* -weight-bits */
+    const struct option *best = options;
+    char name[64];
+    if (answer == ':') return kure_usage_error(command, "%s needs a value", given);
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(given + strspn(given, "-"), "="), given + strspn(given, "-"));
+    for (const struct option *o = options; o->name; ++o) {
+        if (kure_edit_distance(name, o->name) < kure_edit_distance(name, best->name)) best = o;
+        if (strncmp(given, "--", 2) == 0 && strcmp(name, o->name) == 0 && o->has_arg == no_argument) {
+            return kure_usage_error(command, "--%s takes no value", name);
+        }
+    }
+    return kure_usage_error(command, "unknown option '%s': did you mean '--%s'?", given, best->name);
+}
+
 int kure_check_arguments(const char *command, int left, const char *names, int wanted)
 {
     if (left == wanted) return 0;
@@ -104,7 +124,9 @@ int kure_check_outputs(const char *command, const struct kure_output_option *out
             return kure_usage_error(command, "%s %s and %s %s name the same file", outputs[j].option, outputs[j].path, o->option, o->path);
         }
         for (const char *const *input = inputs; o->path && *input; ++input) {
-            if (!kure_is_same_file(o->path, *input)) continue;
+            char sidecar[4200];
+            snprintf(sidecar, sizeof sidecar, "%s.kure", *input); /* momentum and ranges of weights */
+            if (!kure_is_same_file(o->path, *input) && !(access(sidecar, F_OK) == 0 && kure_is_same_file(o->path, sidecar))) continue;
             return kure_usage_error(command, "%s %s would overwrite what is read from %s", o->option, o->path, *input);
         }
     }

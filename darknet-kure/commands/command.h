@@ -32,6 +32,11 @@ int kure_take_count(const char *command, const char *option, const char *text, i
 /* --seed: 1, or 0: no integer from 0 on. */
 int kure_parse_seed(const char *text, uint64_t *seed);
 
+/* For what getopt_long has answered with '?' or, a leading ':' in its short options, with
+ * ':': names the option, and the nearest one. options [in]: ends with a NULL name. */
+struct option;
+int kure_wrong_option(const char *command, int answer, char **argv, const struct option *options);
+
 /* For wrong command lines: the sentence, where help is, and 2. */
 __attribute__((format(printf, 2, 3))) int kure_usage_error(const char *command, const char *format, ...);
 

@@ -122,7 +122,7 @@ int kure_command_eval(int argc, char **argv)
     struct kure_table table;
     struct kure_error error;
     kure_table_init(&table, "kure.eval/1", kure_evaluation_columns, kure_evaluation_column_count);
-    table.constants_apart = 1;
+    table.results = kure_evaluation_results;
     memcpy(table.plan, k->plan.hash, sizeof table.plan);
     if (kure_hash_file(r.weights, table.model, &error) != KURE_OK) kure_stop(&error);
     if (r.simulate) evaluate_simulated(net, &r, &table);

@@ -31,6 +31,8 @@ const struct kure_column kure_evaluation_columns[] = {
 };
 const int kure_evaluation_column_count = sizeof kure_evaluation_columns / sizeof kure_evaluation_columns[0];
 
+const char kure_evaluation_results[] = " point top1 top5 weight_sqnr seconds ";
+
 /* The columns of one quantizer; prefix: weight or activation. */
 static void set_quantizer(struct kure_table *table, const char *prefix, const struct kure_quantizer *q)
 {
@@ -212,10 +214,10 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
     }
     for (const struct option *o = sweep ? sweep_options : eval_options; o->name; ++o) options[n++] = *o;
     memcpy(options + n, common_options, sizeof common_options);
-    while ((c = getopt_long(argc, argv, "h", options, &which)) != -1) {
+    while ((c = getopt_long(argc, argv, ":h", options, &which)) != -1) {
         struct kure_error error;
         enum kure_status status = KURE_OK;
-        const char *name = c == '?' ? "" : options[which].name;
+        const char *name = c == '?' || c == ':' ? "" : options[which].name;
         int *counts[] = {['i'] = &r->images, ['t'] = &r->threads, ['c'] = &r->calibration_images, ['b'] = &r->bn_images, ['a'] = &r->bias_images, ['w'] = &r->jobs};
         switch (c) {
         case 'h': return fputs(help, stdout), 0;
@@ -232,7 +234,8 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
         case 'd':
             if (!parse_shard(optarg, r)) return kure_usage_error(command, "--shard %s: must be i/n with i from 1 to n", optarg);
             break;
-        case '?': return kure_usage_error(command, "wrong option");
+        case '?':
+        case ':': return kure_wrong_option(command, c, argv, options);
         default:
             if (!(*counts[c] = kure_take_count(command, name, optarg, c == 't' || c == 'w' ? KURE_MOST_THREADS : KURE_MOST_COUNT))) return 2;
         }

@@ -26,6 +26,7 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
 /* Columns from weight_bits to seconds, for a table that begins with others or not. */
 extern const struct kure_column kure_evaluation_columns[];
 extern const int kure_evaluation_column_count;
+extern const char kure_evaluation_results[]; /* those of struct kure_result, for kure_table */
 
 struct kure_result {
     struct kure_accuracy accuracy;

@@ -137,12 +137,12 @@ int kure_command_keys(int argc, char **argv)
                                             {NULL, 0, NULL, 0}};
     const char *csv = NULL, *json = NULL;
     int c, markdown = 0;
-    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
         if (c == 'm') markdown = 1;
         else if (c == 'v') csv = optarg;
         else if (c == 'j') json = optarg;
         else if (c == 'h') return fputs(help, stdout), 0;
-        else return kure_usage_error("keys", "wrong option");
+        else return kure_wrong_option("keys", c, argv, options);
     }
     int status = kure_check_arguments("keys", argc - optind, "no argument", 0);
     const struct kure_output_option outputs[] = {{"--csv", csv}, {"--json", json}};

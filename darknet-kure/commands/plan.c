@@ -13,7 +13,8 @@ static const char help[] =
     "One row a layer: whether [kurtosis] acts there, with which target and lambda, and\n"
     "if not, why. role: 'first' layers read the network input, 'last' ones feed the loss;\n"
     "quantization treats both apart. With [quantization]: which quantizers sit on a layer's\n"
-    "weights and behind it; two of them around an activation that no runtime fuses.\n\n"
+    "weights and behind it; two of them around an activation that no runtime fuses. Of a\n"
+    "quantizer, width, granularity and policy, and what differs from the defaults.\n\n"
     "  --clean FILE   write the cfg without our sections and keys, for other tools\n"
     "  --csv FILE     write the table as CSV\n"
     "  --json FILE    write the table as JSON\n"
@@ -26,26 +27,39 @@ static const struct kure_column columns[] = {
     {"reason", KURE_CELL_TEXT, NULL},       {"weights", KURE_CELL_TEXT, NULL},      {"output", KURE_CELL_TEXT, NULL},
 };
 
-/* "4 bits channel minmax" */
-static void quantizer_text(const struct kure_quantizer *q, enum kure_method method, unsigned sampled, char *out, size_t size)
+/* What is not as it is without a word in the cfg: " floor full x0.8". grid, symmetric [in]: the defaults. */
+static void unusual_text(const struct kure_quantizer *q, enum kure_grid grid, int symmetric, char *out, size_t size)
 {
+    char value[32] = "", ratio[32] = "";
+    if (q->truncation_value != 0) snprintf(value, sizeof value, " %g", q->truncation_value);
+    if (q->step_ratio != 1) snprintf(ratio, sizeof ratio, " x%g", q->step_ratio);
+    snprintf(out, size, "%s%s%s%s%s%s%s%s%s", value, q->rounding ? " " : "", q->rounding ? kure_rounding_text((int)q->rounding).name : "",
+             q->grid != grid ? " " : "", q->grid != grid ? kure_grid_name(q->grid) : "", q->step ? " " : "", q->step ? kure_step_name(q->step) : "",
+             q->symmetric == symmetric ? "" : q->symmetric ? " symmetric" : " asymmetric", ratio);
+}
+
+/* "4 bits channel minmax" */
+static void quantizer_text(const struct kure_quantizer *q, enum kure_method method, unsigned sampled, int activations, char *out, size_t size)
+{
+    char unusual[128];
     static const char *const methods[] = {"", " lsq", " pact", " dorefa"};
     if (method == KURE_METHOD_DOREFA) {
         snprintf(out, size, "%d bits dorefa", q->bits);
         return;
     }
-    snprintf(out, size, "%d bits %s %s%s%s", q->bits, kure_granularity_name(q->granularity), kure_policy_text((int)q->truncation).name,
+    unusual_text(q, activations ? KURE_GRID_FULL : KURE_GRID_NARROW, !activations, unusual, sizeof unusual);
+    snprintf(out, size, "%d bits %s %s%s%s%s", q->bits, kure_granularity_name(q->granularity), kure_policy_text((int)q->truncation).name, unusual,
              methods[method], sampled ? ", drawn" : "");
 }
 
 static void add_quantizers(struct kure_table *table, const struct kure_plan_row *row)
 {
-    char text[192] = "", after[64];
-    if (row->weight.bits) quantizer_text(&row->weight, row->weight_method, row->sampled_weight, text, sizeof text);
+    char text[320] = "", after[192];
+    if (row->weight.bits) quantizer_text(&row->weight, row->weight_method, row->sampled_weight, 0, text, sizeof text);
     kure_table_set_text(table, "weights", text);
     text[0] = 0;
     if (row->after.bits) {
-        quantizer_text(&row->after, row->activation_method, row->sampled_activation, after, sizeof after);
+        quantizer_text(&row->after, row->activation_method, row->sampled_activation, 1, after, sizeof after);
         const char *where = row->before.bits ? ", before and after the activation" : row->head_rows ? ", boxes and scores apart" : "";
         snprintf(text, sizeof text, "%s%s", after, where);
         if (row->shares >= 0 && row->shares != row->layer) snprintf(text, sizeof text, "%s%s, range shared with layer %d", after, where, row->shares);
@@ -95,7 +109,8 @@ static void print_quantization(const struct kure_plan *plan)
     const struct kure_quantization_options *o = &plan->quantization;
     if (!o->line) return;
     static const char *const batchnorms[] = {"train", "fold", "freeze"};
-    printf("[quantization] batchnorm=%s ", batchnorms[o->batchnorm]);
+    static const char *const methods[] = {"ste", "lsq", "pact", "dorefa"};
+    printf("[quantization] method=%s batchnorm=%s ", methods[o->method], batchnorms[o->batchnorm]);
     if (o->batchnorm == KURE_BATCHNORM_FREEZE) printf("freeze_at=%lld ", (long long)o->freeze_at);
     if (o->profile) printf("profile=%s ", kure_profile((int)o->profile - 1)->name);
     if (o->sample.text) printf("sample=\"%s\" ", o->sample.text);
@@ -132,12 +147,12 @@ int kure_command_plan(int argc, char **argv)
                                             {NULL, 0, NULL, 0}};
     const char *clean = NULL, *csv = NULL, *json = NULL;
     int c;
-    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
         if (c == 'c') clean = optarg;
         else if (c == 'v') csv = optarg;
         else if (c == 'j') json = optarg;
         else if (c == 'h') return fputs(help, stdout), 0;
-        else return kure_usage_error("plan", "wrong option");
+        else return kure_wrong_option("plan", c, argv, options);
     }
     int status = kure_check_arguments("plan", argc - optind, "CFG", 1);
     if (status) return status;

@@ -176,6 +176,14 @@ static enum kure_status set_one(struct kure_points *points, int key, const char 
             return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a positive number", names[key], (int)length, value);
         }
     }
+    for (int i = 0; i < list_length(list); ++i) {
+        for (int j = 0; j < i; ++j) {
+            size_t one, other;
+            const char *a = nth(list, i, &one), *b = nth(list, j, &other);
+            if (one != other || strncmp(a, b, one) != 0) continue;
+            return kure_fail(error, KURE_ERROR_INPUT, "%s=%s: the value %.*s is given twice", names[key], list, (int)one, a);
+        }
+    }
     points->values[key] = strdup(list);
     points->given = 1;
     return points->values[key] ? KURE_OK : kure_fail_memory(error);
@@ -272,6 +280,19 @@ struct kure_point kure_points_get(const struct kure_points *points, int index)
     if (!takes_value(&point.weights)) point.weights.truncation_value = 0;
     if (!takes_value(&point.activations)) point.activations.truncation_value = 0;
     return point;
+}
+
+struct kure_quantizer kure_points_activations(const struct kure_points *points, int index, const struct kure_quantizer *own)
+{
+    struct kure_point point = point_at(points, index), out = {.activations = *own};
+    for (int i = 0; i < KEY_COUNT; ++i) {
+        size_t offset;
+        const struct place *place = place_of(names[i], &offset);
+        if (!points->values[i] || strncmp(names[i], "activation_", 11) != 0) continue;
+        memcpy((char *)&out + offset, (char *)&point + offset, place->is_real ? sizeof(double) : sizeof(int));
+    }
+    if (!takes_value(&out.activations)) out.activations.truncation_value = 0;
+    return out.activations;
 }
 
 static enum kure_status check_widths(const struct kure_quantizer *q, int inner, int first, int last, const char *whose, struct kure_error *error)

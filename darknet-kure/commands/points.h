@@ -41,6 +41,8 @@ KURE_CHECKED enum kure_status kure_points_parse(struct kure_points *points, cons
 int kure_points_count(const struct kure_points *points);
 /* truncation_value is 0 in points whose policy takes none. */
 struct kure_point kure_points_get(const struct kure_points *points, int i);
+/* `own` with the activation_ keys of point i that were given. */
+struct kure_quantizer kure_points_activations(const struct kure_points *points, int i, const struct kure_quantizer *own);
 /* Do the keys of every point go together? KURE_ERROR_INPUT and why not. */
 KURE_CHECKED enum kure_status kure_points_check(const struct kure_points *points, struct kure_error *error);
 /* Every key with its list, defaults too, for a hash. To be freed; NULL: no memory. */

@@ -92,14 +92,14 @@ int kure_command_stats(int argc, char **argv)
     struct kure_points points = {.given = 0};
     struct kure_error error;
     int c, which = 0;
-    while ((c = getopt_long(argc, argv, "h", options, &which)) != -1) {
+    while ((c = getopt_long(argc, argv, ":h", options, &which)) != -1) {
         enum kure_status status = KURE_OK;
         if (c == 'v') csv = optarg;
         else if (c == 'j') json = optarg;
         else if (c == 'q') status = kure_points_parse(&points, optarg, &error);
         else if (c == 1) status = kure_points_set_option(&points, options[which].name, optarg, &error);
         else if (c == 'h') return fputs(help, stdout), 0;
-        else return kure_usage_error("stats", "wrong option");
+        else return kure_wrong_option("stats", c, argv, options);
         if (status != KURE_OK) return kure_usage_error("stats", "%s", error.text);
     }
     int status = kure_check_arguments("stats", argc - optind, "CFG WEIGHTS", 2);

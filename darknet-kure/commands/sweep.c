@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -72,19 +73,26 @@ static void make_head(struct sweep *s, const struct kure_network *k)
 
 /* ---- the file ------------------------------------------------------------------------- */
 
+static void stop_file(const char *path, const char *reason)
+{
+    struct kure_error error;
+    snprintf(error.text, sizeof error.text, "%s: %s", path, reason);
+    kure_stop(&error);
+}
+
 /* What is there already stays; a line that was cut when its writer was killed goes. */
 static void open_file(struct sweep *s)
 {
     struct kure_error error;
     const char *path = s->request.csv;
-    int cut = 0;
-    if (access(path, F_OK) == 0 && kure_sweep_read(path, &s->head, &s->table, &cut, &error) != KURE_OK) kure_stop(&error);
-    if (s->table.rows) fprintf(stderr, "%s: %d of %d points are there already\n", path, s->table.rows, s->head.points);
-    if ((s->table.rows == 0 || cut) && kure_table_write_csv(&s->table, path, &error) != KURE_OK) kure_stop(&error);
+    long whole = 0;
     s->file = fopen(path, "a");
-    if (s->file) return;
-    snprintf(error.text, sizeof error.text, "%s: cannot be written: %s", path, strerror(errno));
-    kure_stop(&error);
+    if (!s->file) stop_file(path, strerror(errno));
+    if (flock(fileno(s->file), LOCK_EX | LOCK_NB) != 0) stop_file(path, "another sweep writes into it: choose another --csv, and put them together with merge");
+    if (kure_sweep_read(path, &s->head, &s->table, &whole, &error) != KURE_OK) kure_stop(&error);
+    if (ftruncate(fileno(s->file), whole) != 0) stop_file(path, strerror(errno));
+    if (whole == 0) kure_table_write_header(&s->table, s->file);
+    if (s->table.rows) fprintf(stderr, "%s: %d of %d points are there already\n", path, s->table.rows, s->head.points);
 }
 
 static void find_pending(struct sweep *s)
@@ -104,10 +112,7 @@ static void add_result(struct sweep *s, int i, const struct kure_result *result)
     kure_evaluation_set(&s->table, &point, result);
     kure_evaluation_set_images(&s->evaluation, &point, &s->table);
     kure_table_write_row(&s->table, s->table.rows - 1, s->file);
-    if (fflush(s->file) == 0 && !ferror(s->file)) return;
-    struct kure_error error;
-    snprintf(error.text, sizeof error.text, "%s: cannot be written: %s", s->request.csv, strerror(errno));
-    kure_stop(&error);
+    if (fflush(s->file) != 0 || ferror(s->file)) stop_file(s->request.csv, strerror(errno));
 }
 
 /* ---- the work --------------------------------------------------------------------------- */
@@ -245,8 +250,8 @@ int kure_command_sweep(int argc, char **argv)
     kure_table_sort(&s.table, "point");
     kure_table_print(&s.table, stdout);
     kure_sweep_print_score(&s.table, &s.head);
-    fclose(s.file);
     status = kure_write_tables(&s.table, s.request.csv, s.request.json); /* in order */
+    fclose(s.file);
     kure_table_free(&s.table);
     kure_points_free(&s.request.points);
     free(s.pending);

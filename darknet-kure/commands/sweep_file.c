@@ -17,7 +17,7 @@ void kure_sweep_table(struct kure_table *table)
     for (int i = 0; i < HEAD; ++i) columns[i] = (struct kure_column){head_names[i], i < 3 ? KURE_CELL_TEXT : KURE_CELL_INTEGER, NULL};
     memcpy(columns + HEAD, kure_evaluation_columns, (size_t)kure_evaluation_column_count * sizeof *columns);
     kure_table_init(table, "kure.sweep/1", columns, HEAD + kure_evaluation_column_count);
-    table->constants_apart = 1;
+    table->results = kure_evaluation_results;
 }
 
 void kure_sweep_add(struct kure_table *table, const struct kure_sweep_head *head, int point)
@@ -70,7 +70,8 @@ static enum kure_status check_head(const char *path, int line, char **cells, str
     for (int i = 0; i < 3; ++i) {
         if (head->points == 0 && strlen(cells[i]) == 32) memcpy(wanted[i], cells[i], 33);
         if (strcmp(wanted[i], cells[i]) != 0) {
-            return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: a row of %s (%s is %.40s, not %.40s)", path, line, what[i], head_names[i], cells[i], wanted[i]);
+            return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: a row of %s (%s is %.40s, not %.40s): choose another file, or delete this one", path, line,
+                             what[i], head_names[i], cells[i], wanted[i]);
         }
     }
     int points = atoi(cells[3]), point = atoi(cells[4]);
@@ -98,23 +99,24 @@ static enum kure_status add_cells(const char *path, int line, char **cells, stru
     return KURE_OK;
 }
 
-enum kure_status kure_sweep_read(const char *path, struct kure_sweep_head *head, struct kure_table *table, int *cut, struct kure_error *error)
+enum kure_status kure_sweep_read(const char *path, struct kure_sweep_head *head, struct kure_table *table, long *whole, struct kure_error *error)
 {
     FILE *file = fopen(path, "r");
     char *text = NULL, *cells[MOST_COLUMNS];
     size_t capacity = 0;
     ssize_t length;
-    int line = 0;
+    int line = 0, cut = 0;
     enum kure_status status = KURE_OK;
-    *cut = 0;
+    *whole = 0;
     if (!file) return kure_fail(error, KURE_ERROR_FILE, "%s: cannot be opened: %s", path, strerror(errno));
     while (status == KURE_OK && (length = getline(&text, &capacity, file)) > 0) {
-        *cut = text[length - 1] != '\n';
+        cut = text[length - 1] != '\n';
+        if (!cut) *whole += length;
         int n = split(text, cells);
-        if (++line == 1 ? !is_header(table, cells, n) && !*cut : !*cut && n != table->column_count) {
+        if (++line == 1 ? !is_header(table, cells, n) && !cut : !cut && n != table->column_count) {
             status = kure_fail(error, KURE_ERROR_INPUT, line == 1 ? "%s: is no table of kure sweep" : "%s:%d: is no row of a sweep", path, line);
         }
-        if (status != KURE_OK || line == 1 || *cut || is_header(table, cells, n)) continue; /* files one behind the other */
+        if (status != KURE_OK || line == 1 || cut || is_header(table, cells, n)) continue; /* files one behind the other */
         status = check_head(path, line, cells, head, error);
         if (status == KURE_OK) status = add_cells(path, line, cells, table, error);
     }
@@ -160,6 +162,11 @@ static double trapezoid(const double *x, int n, double value)
     return 1;
 }
 
+static int is_float(const struct kure_table *table, int row)
+{
+    return atoi(kure_table_cell(table, row, "weight_bits")) == 0 && atoi(kure_table_cell(table, row, "activation_bits")) == 0;
+}
+
 /* Mean top-1 of the points; along step ratios the area under the curve over its width. */
 static double robustness(const struct kure_table *table)
 {
@@ -169,7 +176,7 @@ static double robustness(const struct kure_table *table)
     for (int a = 0; a < 2; ++a) n[a] = values_of(table, axes[a], x[a]);
     for (int r = 0; r < table->rows; ++r) {
         double weight = 1;
-        if (atoi(kure_table_cell(table, r, "point")) == 0) continue;
+        if (is_float(table, r)) continue;
         for (int a = 0; a < 2; ++a) {
             const char *text = kure_table_cell(table, r, axes[a]);
             if (*text) weight *= trapezoid(x[a], n[a], strtod(text, NULL));
@@ -186,7 +193,13 @@ void kure_sweep_print_score(const struct kure_table *table, const struct kure_sw
         printf("%d of %d points: no robustness score before all are there\n", table->rows, head->points);
         return;
     }
+    int quantized = 0;
+    for (int r = 0; r < table->rows; ++r) quantized += !is_float(table, r);
     double score = robustness(table), plain = strtod(kure_table_cell(table, row_of(table, 0), "top1"), NULL);
+    if (quantized == 0) {
+        printf("no point is quantized: no robustness score\n");
+        return;
+    }
     printf("robustness %.2f %% top-1 over %d points, %.4f of float (%.2f %%); comparable over the same grid only: %.8s\n", score,
-           head->points - 1, plain > 0 ? score / plain : 0, plain, head->grid);
+           quantized, plain > 0 ? score / plain : 0, plain, head->grid);
 }

@@ -23,9 +23,9 @@ void kure_sweep_add(struct kure_table *table, const struct kure_sweep_head *head
 
 /* Reads the rows of `path` into a table of a sweep; those that are there already must be
  * the same. head [in, out]: what the rows must be of; one with points = 0 takes that of
- * the first row. cut [out]: 1: the last line is not whole (its writer was killed); it is
- * left out. KURE_ERROR_INPUT: no sweep, or another one; KURE_ERROR_FILE. */
-KURE_CHECKED enum kure_status kure_sweep_read(const char *path, struct kure_sweep_head *head, struct kure_table *table, int *cut,
+ * the first row. whole [out]: bytes of the lines that are whole; what follows was cut when
+ * its writer was killed, and is left out. KURE_ERROR_INPUT: no sweep, or another one; KURE_ERROR_FILE. */
+KURE_CHECKED enum kure_status kure_sweep_read(const char *path, struct kure_sweep_head *head, struct kure_table *table, long *whole,
                                               struct kure_error *error);
 
 /* 1: the table has a row of this point. */

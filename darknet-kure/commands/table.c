@@ -127,37 +127,45 @@ static void print_row(const struct kure_table *table, char **cells, const int *w
     fprintf(out, "\n");
 }
 
-/* The only value of a column in two rows or more; NULL: it has several, or one row alone. */
+/* The only value of a column that is none of the results; NULL: it has none or several. */
 static const char *constant_of(const struct kure_table *table, int column)
 {
     const char *value = NULL;
-    int n = 0;
+    char name[64];
+    snprintf(name, sizeof name, " %s ", table->columns[column].name);
+    if (!table->results || strstr(table->results, name)) return NULL;
     for (int r = 0; r < table->rows; ++r) {
         const char *cell = row_of(table, r)[column];
         if (!*cell) continue;
         if (value && strcmp(value, cell) != 0) return NULL;
         value = cell;
-        ++n;
     }
-    return n > 1 ? value : NULL;
+    return value;
+}
+
+enum { LINE = 96 }; /* characters of a line of name=value */
+
+static void print_constants(const struct kure_table *table, FILE *out)
+{
+    size_t used = 0;
+    for (int i = 0; i < table->column_count; ++i) {
+        const char *name = table->columns[i].name, *value = constant_of(table, i);
+        if (!value) continue;
+        size_t length = strlen(name) + strlen(value) + 2;
+        fprintf(out, "%s%s=%s", used == 0 ? "\n" : used + length > LINE ? "\n" : " ", name, value);
+        used = used == 0 || used + length > LINE ? length : used + length;
+    }
+    if (used) fprintf(out, "\n");
 }
 
 void kure_table_print(const struct kure_table *table, FILE *out)
 {
     int *widths = calloc((size_t)table->column_count, sizeof *widths);
-    const char *gap = "";
     if (!widths) no_memory();
-    for (int i = 0; i < table->column_count; ++i) {
-        widths[i] = table->constants_apart && constant_of(table, i) ? 0 : width_of(table, i);
-    }
+    for (int i = 0; i < table->column_count; ++i) widths[i] = constant_of(table, i) ? 0 : width_of(table, i);
     print_row(table, NULL, widths, out);
     for (int r = 0; r < table->rows; ++r) print_row(table, row_of(table, r), widths, out);
-    for (int i = 0; table->constants_apart && i < table->column_count; ++i) {
-        if (!constant_of(table, i)) continue;
-        fprintf(out, "%s%s=%s", *gap ? gap : "\nthe same in all: ", table->columns[i].name, constant_of(table, i));
-        gap = " ";
-    }
-    if (*gap) fprintf(out, "\n");
+    print_constants(table, out);
     free(widths);
 }
 
@@ -186,10 +194,15 @@ void kure_table_write_row(const struct kure_table *table, int row, FILE *out)
     fputc('\n', out);
 }
 
-static int write_csv(const struct kure_table *table, FILE *out)
+void kure_table_write_header(const struct kure_table *table, FILE *out)
 {
     for (int i = 0; i < table->column_count; ++i) fprintf(out, "%s%s", i ? "," : "", table->columns[i].name);
     fputc('\n', out);
+}
+
+static int write_csv(const struct kure_table *table, FILE *out)
+{
+    kure_table_write_header(table, out);
     for (int r = 0; r < table->rows; ++r) kure_table_write_row(table, r, out);
     return fflush(out) == 0 && !ferror(out);
 }

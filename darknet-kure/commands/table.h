@@ -24,7 +24,8 @@ struct kure_table {
     char model[33], plan[33]; /* hashes; "" where there is none */
     char **cells;             /* [rows][column_count], "" = no value */
     int rows;
-    int constants_apart;      /* printed text: columns of one value come in a line below */
+    const char *results;      /* names between blanks; NULL: printed text shows all columns, else the columns
+                               * of one value that are not among these come in lines below */
 };
 
 void kure_table_init(struct kure_table *table, const char *schema, const struct kure_column *columns, int count);
@@ -41,11 +42,12 @@ const char *kure_table_cell(const struct kure_table *table, int row, const char 
 /* By a column of integers, ascending. */
 void kure_table_sort(struct kure_table *table, const char *column);
 
-/* One row as a line of CSV. */
+/* The names of the columns, and one row, as lines of CSV. */
+void kure_table_write_header(const struct kure_table *table, FILE *out);
 void kure_table_write_row(const struct kure_table *table, int row, FILE *out);
 
-/* Aligned text: empty columns are left out; with constants_apart those, too, that have the
- * same value wherever they have one, and a line below says it. */
+/* Aligned text: empty columns are left out; with `results` those, too, that have the same
+ * value wherever they have one. */
 void kure_table_print(const struct kure_table *table, FILE *out);
 
 /* Replace `path` only when all is written; a pipe or a device is written into. */

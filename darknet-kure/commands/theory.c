@@ -272,11 +272,11 @@ static int parse_options(struct value_list *lists, int argc, char **argv, const 
     for (int i = 0; i < LISTS; ++i) {
         if (lists[i].start && parse_list(&lists[i], lists[i].start) != 0) return 1; /* does not happen */
     }
-    while (!status && !*helped && (c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while (!status && !*helped && (c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
         if (c == 'v') *csv = optarg;
         else if (c == 'j') *json = optarg;
         else if (c == 'h') *helped = 1;
-        else if (c < 0 || c >= LISTS) status = kure_usage_error("theory", "wrong option");
+        else if (c == '?' || c == ':') status = kure_wrong_option("theory", c, argv, options);
         else if (lists[c].given++) status = kure_usage_error("theory", "--%s is given twice", lists[c].option);
         else status = parse_list(&lists[c], optarg);
     }

@@ -12,6 +12,7 @@
 
 #include "error.h"
 #include "profiles.h"
+#include "quantizer_keys.h"
 #include "sample.h"
 
 static const char *const kind_names[] = {"number", "integer", "choice", "layers", "path", "list"};
@@ -215,24 +216,44 @@ void kure_key_value_text(const struct kure_key *k, int64_t value, char *out, siz
     else snprintf(out, size, "%lld", (long long)value);
 }
 
+/* " name=value" of one field, behind what `out` has already. */
+static void add_field(const struct kure_key *k, const char *prefix, const void *field, char *out, size_t size)
+{
+    size_t used = strlen(out);
+    char value[96];
+    if (k->kind == REAL) snprintf(value, sizeof value, "%g", *(const double *)field);
+    else if (k->kind == LAYERS) snprintf(value, sizeof value, "%s", ((const struct kure_layer_list *)field)->text ? ((const struct kure_layer_list *)field)->text : "default");
+    else if (k->kind == SAMPLE) snprintf(value, sizeof value, "%s", ((const struct kure_sample *)field)->text ? ((const struct kure_sample *)field)->text : "none");
+    else kure_key_value_text(k, *(const int64_t *)field, value, sizeof value);
+    for (char *p = value; *p; ++p) *p = *p == ' ' ? '+' : *p; /* one word */
+    snprintf(out + used, size - used, "%s%s%s=%s", used ? " " : "", prefix, k->name, value);
+}
+
 void kure_kurtosis_text(const struct kure_kurtosis_options *options, char *out, size_t size)
 {
-    size_t used = 0;
     out[0] = 0;
-    for (int i = 0; i < kure_keys_count && used < size; ++i) {
+    for (int i = 0; i < kure_keys_count; ++i) {
         const struct kure_key *k = &kure_keys[i];
-        const void *field = (const char *)options + k->offset;
-        int length = 0;
         if (k->section != kurtosis) continue;
         if (k->kind == PATH) break; /* the last rows are about the log */
-        used += (size_t)snprintf(out + used, size - used, "%s%s=", used ? " " : "", k->name);
-        if (used >= size) break;
-        const char *text = k->kind == CHOICE ? choice_name(k->choices, *(const int64_t *)field, &length)
-                           : k->kind == LAYERS ? ((const struct kure_layer_list *)field)->text : NULL;
-        if (k->kind == REAL) used += (size_t)snprintf(out + used, size - used, "%g", *(const double *)field);
-        else if (k->kind == INTEGER) used += (size_t)snprintf(out + used, size - used, "%lld", (long long)*(const int64_t *)field);
-        else if (k->kind == CHOICE) used += (size_t)snprintf(out + used, size - used, "%.*s", length, text);
-        else used += (size_t)snprintf(out + used, size - used, "%s", text ? text : "default");
+        add_field(k, "", (const char *)options + k->offset, out, size);
+    }
+}
+
+void kure_quantization_text(const struct kure_quantization_options *options, char *out, size_t size)
+{
+    static const char *const prefixes[] = {"", "weight_", "activation_"};
+    const char *ignored;
+    const struct kure_key *q;
+    out[0] = 0;
+    for (int i = 0; i < kure_keys_count; ++i) {
+        const struct kure_key *k = &kure_keys[i];
+        if (k->section == quantization) add_field(k, "", (const char *)options + k->offset, out, size);
+    }
+    for (int w = 0; w < 3; ++w) {
+        for (int i = 0; (q = kure_quantizer_key(i, &ignored)) != NULL; ++i) {
+            if (kure_quantizer_has(&options->quantizer[w], q)) add_field(q, prefixes[w], (const char *)&options->quantizer[w] + q->offset, out, size);
+        }
     }
 }
 

@@ -118,6 +118,10 @@ void kure_key_text(size_t i, struct kure_key_text *out);
 enum { KURE_KURTOSIS_TEXT = 512 };
 void kure_kurtosis_text(const struct kure_kurtosis_options *options, char *out, size_t size);
 
+/* "method=ste ... weight_bits=4 weight_rounding=half_even ...": what governs the training, of
+ * [quantization] without the layers' own keys. Truncated beyond size. */
+void kure_quantization_text(const struct kure_quantization_options *options, char *out, size_t size);
+
 /* Number of single-character edits between two names; upper and lower case are the same. */
 int kure_edit_distance(const char *a, const char *b);
 

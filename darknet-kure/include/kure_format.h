@@ -15,6 +15,7 @@
  *   state     XXH3-128 of the kinds and shapes of the network's layers
  *   update    updates done
  *   plan      one line: the [kurtosis] options in force, for comparison
+ *   quantization   the same of [quantization], where there is one
  *   data      XXH3-128 of the bytes of all tensors; kure_file_write and kure_file_read see to it
  *
  * Tensors: layers.N.weights, layers.N.biases, layers.N.scales: Darknet's momentum
