@@ -94,8 +94,8 @@ class Seed:
             return list(csv.DictReader(file))
 
     def dorefa_group(self, group: str) -> dict[str, float]:
-        """Its weights are those of the forward pass, so the quantizer of training runs with another width or rounding."""
-        changes = {"bits": [f"weight_bits={b}" for b in (8, 6, 5, 4, 3, 2)], "rounding": [f"weight_rounding={r}" for r in ROUNDINGS.split(",")]}
+        """Its weights are those of the forward pass, so that only the quantizer of training can run, with another width."""
+        changes = {"bits": [f"weight_bits={b}" for b in (8, 6, 5, 4, 3, 2)]}
         found = {}
         for change in changes.get(group, []):
             cfg = self.cfg(f"dorefa.{change}", "cfg/fashion-qat.cfg", quantization(method="dorefa", batchnorm="train") + change + "\n")

@@ -22,7 +22,7 @@ def seed(**changes):
         for group, calls in paper.GROUPS.items():
             values = [f"{value} {i}" if len(calls) > 1 else value for i, options in enumerate(calls)
                       for value in options[options.index(paper.key_of(options)) + 1].split(",")]
-            found[model][group] = dict.fromkeys(values, accuracy) if model != "dorefa" or group in ("bits", "rounding") else {}
+            found[model][group] = dict.fromkeys(values, accuracy) if model != "dorefa" or group == "bits" else {}
     return found
 
 
