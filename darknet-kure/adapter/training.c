@@ -136,5 +136,6 @@ void kure_iteration(network **nets, int n, float loss, const char *backup, const
         if (k->measured && update % k->plan.kurtosis.every == 0) kure_log_row(k, update, loss);
     }
     if (kure_owns_terminal()) print_status(net, loss, n);
-    if (stop_signal) leave_with_checkpoint(net, backup, base);
+    int is_last = net->max_batches > 0 && update >= net->max_batches; /* the weights are saved next anyway */
+    if (stop_signal && !is_last) leave_with_checkpoint(net, backup, base);
 }
