@@ -104,6 +104,18 @@ def test_training_goes_on_from_calibrated_ranges(build, trained):
     assert not np.array_equal(before["layers.3.range_after"], after["layers.3.range_after"])
 
 
+def test_learned_steps_of_weights_stay(build, trained):
+    """--replace is about ranges of activations."""
+    folder, *_ = trained
+    with_quantization(folder, "lsq.cfg", 16, bits=4, method="lsq")
+    programs.succeed(build.darknet(folder, "classifier", "train", DATA, "lsq.cfg", "net.weights", "-clear"))
+    before = sidecar(folder / "lsq.weights.kure")
+    calibrate(build, folder, "--replace", cfg="lsq.cfg", weights="lsq.weights")
+    after = sidecar(folder / "lsq.weights.kure")
+    assert np.array_equal(before["layers.3.weight_scales.lsq.4"], after["layers.3.weight_scales.lsq.4"]) and before["layers.3.weight_scales.lsq.4"].any()
+    assert not np.array_equal(before["layers.3.range_after.lsq.4"], after["layers.3.range_after.lsq.4"])
+
+
 def test_the_report_follows_the_cfg(build, trained):
     """What is not given on the command line is as in the cfg; without quantized activations nothing is written."""
     folder, *_ = trained

@@ -130,6 +130,20 @@ def test_another_sweep_is_refused(build, folder, whole):
     programs.refuse(result, "whole.csv:2", "other weights")
     (folder / "text.csv").write_text("a,b\n1,2\n")
     programs.refuse(sweep(build, folder, out="text.csv"), "text.csv", "no table of kure sweep")
+    (folder / "note.json").write_text('{"mine": 1}')
+    programs.refuse(sweep(build, folder, out="note.json"), "note.json", "no table of kure sweep")
+    assert (folder / "note.json").read_text() == '{"mine": 1}', "a file without a line end as well"
+    text = (folder / "sweep.cfg").read_text()
+    try:
+        (folder / "sweep.cfg").write_text(text.replace("activation=leaky", "activation=relu"))
+        programs.refuse(sweep(build, folder, out="whole.csv"), "whole.csv:2", "grid")
+        (folder / "sweep.cfg").write_text(text)
+        images = (folder / "valid.list").read_text()
+        (folder / "valid.list").write_text("\n".join(reversed(images.split())) + "\n")
+        programs.refuse(sweep(build, folder, out="whole.csv"), "whole.csv:2", "other images")
+    finally:
+        (folder / "sweep.cfg").write_text(text)
+        (folder / "valid.list").write_text(images)
     assert (folder / "whole.csv").read_bytes() == before and (folder / "text.csv").read_text() == "a,b\n1,2\n"
 
 

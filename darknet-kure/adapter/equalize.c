@@ -26,6 +26,11 @@ static int has_rows(const struct kure_plan_row *row)
     return row->rows && (row->weights == KURE_WEIGHTS_CONVOLUTIONAL || row->weights == KURE_WEIGHTS_CONNECTED);
 }
 
+static int is_binary(const layer *l)
+{
+    return l->binary || l->xnor;
+}
+
 static int is_homogeneous(const struct kure_network *k, int i)
 {
     ACTIVATION a = k->net->layers[i].activation;
@@ -57,11 +62,13 @@ static struct pair find_pair(const struct kure_network *k, const struct kure_lay
 {
     struct pair p = {.first = first, .second = -1};
     int readers, at = first;
-    if (!is_homogeneous(k, first)) p.reason = "its activation is not homogeneous";
+    if (is_binary(&k->net->layers[first])) p.reason = "binary weights";
+    else if (!is_homogeneous(k, first)) p.reason = "its activation is not homogeneous";
     while (!p.reason && p.second < 0) {
         int next = only_reader(v, k->plan.count, at, &readers);
         if (readers > 1) p.reason = "its output goes to several layers";
         else if (next < 0) p.reason = "nothing reads it";
+        else if (is_binary(&k->net->layers[next])) p.reason = "binary weights read it";
         else if (has_rows(&k->plan.rows[next])) p.second = next;
         else if (!passes_channels(&k->net->layers[next])) p.reason = "no layer with weights reads it alone";
         at = next;

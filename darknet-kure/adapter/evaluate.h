@@ -6,6 +6,8 @@
 #ifndef KURE_EVALUATE_H
 #define KURE_EVALUATE_H
 
+#include <stdio.h>
+
 #include "state.h"
 
 /* Parses the cfg and, with weights != NULL, loads them whole: a partial file or one
@@ -92,6 +94,8 @@ struct kure_images *kure_images_load(const network *net, const char *data, int i
 /* `count` of the training list, drawn by seed without repetition; 0: 256, or all where there are fewer.
  * option [in]: who asks, for messages. */
 struct kure_images *kure_images_sample(const network *net, const char *data, int count, uint64_t seed, const char *option);
+/* Name, without its folder, and class of each, one a line. */
+void kure_images_describe(const struct kure_images *images, FILE *out);
 void kure_images_free(struct kure_images *images);
 
 /* Calls visit for every batch in order, with net->batch set to its number of images; the

@@ -156,6 +156,14 @@ struct kure_images *kure_images_sample(const network *net, const char *data, int
     return images;
 }
 
+void kure_images_describe(const struct kure_images *images, FILE *out)
+{
+    for (int i = 0; i < images->count; ++i) {
+        const char *folder = strrchr(images->paths[i], '/');
+        fprintf(out, "%s %d/%d\n", folder ? folder + 1 : images->paths[i], images->classes ? images->classes[i] : -1, images->class_count);
+    }
+}
+
 void kure_images_free(struct kure_images *images)
 {
     free(images->paths);

@@ -35,6 +35,29 @@ static float *copy_of(const float *x, size_t n)
     return copy;
 }
 
+static void add_count(void *context, const char *name, float *data, size_t count)
+{
+    (void)name;
+    (void)data;
+    *(size_t *)context += count;
+}
+
+static void keep_tensor(void *context, const char *name, float *data, size_t count)
+{
+    float **to = context;
+    (void)name;
+    memcpy(*to, data, count * sizeof *data);
+    *to += count;
+}
+
+static void put_back_tensor(void *context, const char *name, float *data, size_t count)
+{
+    const float **from = context;
+    (void)name;
+    memcpy(data, *from, count * sizeof *data);
+    *from += count;
+}
+
 struct kure_ptq *kure_ptq_begin(network *net)
 {
     struct kure_ptq *p = calloc(1, sizeof *p);
@@ -54,6 +77,11 @@ struct kure_ptq *kure_ptq_begin(network *net)
         p->layers[i].biases = copy_of(l->biases, n ? p->own.rows[i].rows : 0);
     }
     p->scratch = malloc(largest * sizeof(float));
+    kure_simulation_each_tensor(p->k, add_count, &p->state_size);
+    p->state = p->state_size ? malloc(p->state_size * sizeof(float)) : NULL;
+    if (p->state_size && !p->state) kure_stop(&(struct kure_error){"not enough memory for a copy of the ranges"});
+    float *to = p->state;
+    kure_simulation_each_tensor(p->k, keep_tensor, &to);
     p->views = kure_views_of(net);
     if (!p->scratch || !p->views) kure_stop(&(struct kure_error){"not enough memory for a copy of the weights"});
     return p;
@@ -71,6 +99,7 @@ void kure_ptq_free(struct kure_ptq *p)
     if (p->k->plan.rows != p->own.rows) kure_plan_free(&p->k->plan);
     p->k->plan = p->own;
     free(p->layers);
+    free(p->state);
     free(p->scratch);
     kure_views_free(p->views);
     free(p);
@@ -125,14 +154,16 @@ static struct kure_quantizer_keys keys_of(const struct kure_quantizer *q)
 
 static const struct kure_quantizer plain = {.bits = 8, .step_ratio = 1, .grid = KURE_GRID_FULL};
 
-/* Without the quantizer keys of the layers, but for quantize=0. */
-static struct kure_layer_options *bare_layers(const struct kure_options *o)
+/* Without the quantizer keys of the layers for what stays float, but for quantize=0. */
+static struct kure_layer_options *bare_layers(const struct kure_options *o, int weights, int activations)
 {
     struct kure_layer_options *layers = malloc((size_t)o->layers * sizeof *layers);
     if (!layers) kure_stop(&(struct kure_error){"not enough memory"});
     memcpy(layers, o->layer, (size_t)o->layers * sizeof *layers);
     for (int i = 0; i < o->layers; ++i) {
-        for (int w = 0; w < 3; ++w) kure_quantizer_keys_clear(&layers[i].quantizer[w]);
+        if (weights) kure_quantizer_keys_clear(&layers[i].quantizer[KURE_QUANTIZED_WEIGHTS]);
+        if (activations) kure_quantizer_keys_clear(&layers[i].quantizer[KURE_QUANTIZED_ACTIVATIONS]);
+        if (weights && activations) kure_quantizer_keys_clear(&layers[i].quantizer[KURE_QUANTIZED_BOTH]);
     }
     return layers;
 }
@@ -144,8 +175,9 @@ struct kure_plan kure_ptq_plan(const struct kure_ptq *p, const struct kure_point
     struct kure_error error;
     const struct kure_quantizer *weights = point->weights.bits ? &point->weights : &plain;
     const struct kure_quantizer *activations = point->activations.bits ? &point->activations : &plain;
-    struct kure_layer_options *bare = point->everywhere || !(point->weights.bits || point->activations.bits) ? bare_layers(&o) : NULL;
-    if (bare) o.layer = bare;
+    int all = point->everywhere || !(point->weights.bits || point->activations.bits);
+    struct kure_layer_options *bare = bare_layers(&o, all || !point->weights.bits, all || !point->activations.bits);
+    o.layer = bare;
     o.kurtosis.line = 0;
     o.quantization = (struct kure_quantization_options){
         .line = KURE_NO_SECTION, .quantizer = {keys_of(activations), keys_of(weights), keys_of(activations)}, .method = KURE_METHOD_STE,
@@ -206,6 +238,9 @@ void kure_ptq_restore(struct kure_ptq *p)
     restore_statistics(p);
     restore_weights(p);
     kure_ptq_use_plan(p, p->own);
+    const float *from = p->state;
+    kure_simulation_each_tensor(p->k, put_back_tensor, &from);
+    kure_simulation_restore(p->k);
 }
 
 double kure_ptq_set(struct kure_ptq *p, const struct kure_point *point, const struct kure_calibration *calibration)

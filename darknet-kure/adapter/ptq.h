@@ -21,6 +21,8 @@ struct kure_ptq {
     struct kure_layer_view *views;
     struct kept_layer *layers;       /* [net->n] */
     float *scratch;                  /* the largest tensor, for folding */
+    float *state;                    /* of the cfg's own simulation: what a training has left */
+    size_t state_size;
     int fold;                        /* of the point in force */
     double sqnr;                     /* of its weights */
 };

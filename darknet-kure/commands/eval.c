@@ -94,7 +94,8 @@ static void evaluate_points(network *net, const struct kure_evaluation_request *
     int count = r->points.given ? kure_points_count(&r->points) : 1;
     struct kure_evaluation e;
     struct kure_progress progress;
-    kure_evaluation_begin(&e, r, net);
+    kure_evaluation_load(&e, r, net);
+    kure_evaluation_begin(&e);
     kure_progress_start(&progress, "images", count * kure_evaluation_images(&e));
     for (int i = 0; i < count; ++i) {
         struct kure_point point = {0};

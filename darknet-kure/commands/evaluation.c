@@ -115,10 +115,20 @@ long long kure_evaluation_images(const struct kure_evaluation *e)
     return e->images->count + e->request->bn_images + 3LL * e->request->bias_images; /* bias_correction.c passes three times */
 }
 
-void kure_evaluation_begin(struct kure_evaluation *e, const struct kure_evaluation_request *r, network *net)
+int kure_evaluation_draws(const struct kure_evaluation_request *request)
 {
-    *e = (struct kure_evaluation){.request = r, .net = net};
-    e->images = kure_images_load(net, r->data, r->images);
+    return quantizes_activations(&request->points);
+}
+
+void kure_evaluation_load(struct kure_evaluation *e, const struct kure_evaluation_request *r, network *net)
+{
+    *e = (struct kure_evaluation){.request = r, .net = net, .images = kure_images_load(net, r->data, r->images)};
+}
+
+void kure_evaluation_begin(struct kure_evaluation *e)
+{
+    const struct kure_evaluation_request *r = e->request;
+    network *net = e->net;
     if (r->equalize) kure_equalize(net, r->cfg);
     e->ptq = kure_ptq_begin(net);
     for (int i = 0; r->points.given && i < kure_points_count(&r->points); ++i) {
@@ -138,7 +148,7 @@ void kure_evaluation_end(struct kure_evaluation *e)
     if (e->bias_images) kure_images_free(e->bias_images);
     kure_correction_free(e->correction, e->ptq);
     kure_calibration_free(e->calibration);
-    kure_ptq_free(e->ptq);
+    if (e->ptq) kure_ptq_free(e->ptq);
     free_network(e->net);
 }
 
@@ -166,9 +176,9 @@ struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct k
 static int check_request(const char *command, const struct kure_evaluation_request *r)
 {
     struct kure_error error;
-    int activations = quantizes_activations(&r->points);
     if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error(command, "more than %d combinations", KURE_MOST_POINTS);
     if (kure_points_check(&r->points, &error) != KURE_OK) return kure_usage_error(command, "%s", error.text);
+    int activations = quantizes_activations(&r->points);
     if (r->simulate && (r->points.given || r->calibration_images || r->bn_images || r->bias_images || r->equalize)) {
         return kure_usage_error(command, "--simulate takes quantizers, ranges and batch norm as they were trained: leave other options of them out");
     }

@@ -47,8 +47,12 @@ struct kure_evaluation {
     int calibration_images;
 };
 
-/* Every point is checked before anything long begins. */
-void kure_evaluation_begin(struct kure_evaluation *e, const struct kure_evaluation_request *request, network *net);
+/* The list of images; then what takes long, every point being checked first. */
+void kure_evaluation_load(struct kure_evaluation *e, const struct kure_evaluation_request *request, network *net);
+void kure_evaluation_begin(struct kure_evaluation *e);
+
+/* Are images of the training list drawn without being asked for: for a calibration? */
+int kure_evaluation_draws(const struct kure_evaluation_request *request);
 void kure_evaluation_end(struct kure_evaluation *e); /* the network too */
 
 /* Decodes and keeps the images, where they fit, so that processes that fork from here share them. */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #ifdef _OPENMP
@@ -55,14 +56,36 @@ static struct kure_point point_of(const struct sweep *s, int i)
     return i == 0 ? (struct kure_point){.fold = 0} : kure_points_get(&s->request.points, i - 1);
 }
 
+/* Which images there are, on whatever machine they lie. */
+static void describe_images(const struct sweep *s, FILE *out)
+{
+    const struct kure_evaluation_request *r = &s->request;
+    const int counts[] = {r->calibration_images, r->bn_images, r->bias_images};
+    int most = 0;
+    for (int i = 0; i < 3; ++i) most = counts[i] > most ? counts[i] : most;
+    kure_images_describe(s->evaluation.images, out);
+    if (!most && !kure_evaluation_draws(r)) return;
+    struct kure_images *drawn = kure_images_sample(s->evaluation.net, r->data, most, r->seed, "--calibration-images, --bn-images or --bias-images");
+    kure_images_describe(drawn, out);
+    kure_images_free(drawn);
+}
+
 static void make_head(struct sweep *s, const struct kure_network *k)
 {
     const struct kure_evaluation_request *r = &s->request;
     struct kure_error error;
-    char *text = NULL, *keys = kure_points_text(&r->points);
+    char *text = NULL, *keys = kure_points_text(&r->points), images[33], cfg[33];
     memcpy(s->head.plan, k->plan.hash, sizeof s->head.plan);
     if (kure_hash_file(r->weights, s->head.model, &error) != KURE_OK) kure_stop(&error);
-    if (!keys || asprintf(&text, "%s images=%d calibration_images=%d bn_images=%d bias_images=%d equalize=%d seed=%llu", keys, r->images, r->calibration_images,
+    size_t size;
+    FILE *names = open_memstream(&text, &size);
+    if (!names) kure_stop(&(struct kure_error){"not enough memory"});
+    describe_images(s, names);
+    fclose(names);
+    kure_hash_text(text, images);
+    free(text);
+    if (kure_hash_file(r->cfg, cfg, &error) != KURE_OK) kure_stop(&error);
+    if (!keys || asprintf(&text, "%s%s %s images=%d calibration_images=%d bn_images=%d bias_images=%d equalize=%d seed=%llu", keys, cfg, images, r->images, r->calibration_images,
                           r->bn_images, r->bias_images, r->equalize,
                           (unsigned long long)r->seed) < 0) kure_stop(&(struct kure_error){"not enough memory"});
     kure_hash_text(text, s->head.grid);
@@ -86,9 +109,15 @@ static void open_file(struct sweep *s)
     struct kure_error error;
     const char *path = s->request.csv;
     long whole = 0;
-    s->file = fopen(path, "a");
-    if (!s->file) stop_file(path, strerror(errno));
-    if (flock(fileno(s->file), LOCK_EX | LOCK_NB) != 0) stop_file(path, "another sweep writes into it: choose another --csv, and put them together with merge");
+    struct stat own, there;
+    do { /* again where another sweep has ended, and replaced the file, in between */
+        if (s->file) fclose(s->file);
+        s->file = fopen(path, "a");
+        if (!s->file) stop_file(path, strerror(errno));
+        if (flock(fileno(s->file), LOCK_EX | LOCK_NB) != 0) {
+            stop_file(path, "another sweep writes into it: choose another --csv, and put them together with merge");
+        }
+    } while (fstat(fileno(s->file), &own) != 0 || stat(path, &there) != 0 || own.st_ino != there.st_ino || own.st_dev != there.st_dev);
     if (kure_sweep_read(path, &s->head, &s->table, &whole, &error) != KURE_OK) kure_stop(&error);
     if (ftruncate(fileno(s->file), whole) != 0) stop_file(path, strerror(errno));
     if (whole == 0) kure_table_write_header(&s->table, s->file);
@@ -216,15 +245,14 @@ static int job_count(const struct sweep *s)
     return jobs < s->pending_count ? jobs : s->pending_count;
 }
 
-static void run(struct sweep *s, network *net)
+static void run(struct sweep *s)
 {
-    kure_evaluation_begin(&s->evaluation, &s->request, net);
+    kure_evaluation_begin(&s->evaluation);
     kure_progress_start(&s->progress, "images", s->pending_count * kure_evaluation_images(&s->evaluation));
     int jobs = job_count(s);
     if (jobs > 1) run_workers(s, jobs);
     else run_here(s);
     kure_progress_end(&s->progress);
-    kure_evaluation_end(&s->evaluation);
 }
 
 int kure_command_sweep(int argc, char **argv)
@@ -236,6 +264,7 @@ int kure_command_sweep(int argc, char **argv)
     if (kure_is_special(s.request.csv)) return kure_usage_error("sweep", "--csv %s: must be a regular file, to go on with later", s.request.csv);
     if (!s.request.points.given) return kure_usage_error("sweep", "no quantizer key is given, such as --weight-bits 8,6,4");
     network *net = kure_network_load(s.request.cfg, s.request.weights);
+    kure_evaluation_load(&s.evaluation, &s.request, net);
     kure_sweep_table(&s.table);
     make_head(&s, net->kure);
     memcpy(s.table.plan, s.head.plan, sizeof s.table.plan);
@@ -245,8 +274,8 @@ int kure_command_sweep(int argc, char **argv)
     }
     open_file(&s);
     find_pending(&s);
-    if (s.pending_count) run(&s, net);
-    else free_network(net);
+    if (s.pending_count) run(&s);
+    kure_evaluation_end(&s.evaluation);
     kure_table_sort(&s.table, "point");
     kure_table_print(&s.table, stdout);
     kure_sweep_print_score(&s.table, &s.head);

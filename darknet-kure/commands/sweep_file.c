@@ -54,18 +54,20 @@ static int split(char *line, char **cells)
     return line ? MOST_COLUMNS + 1 : n;
 }
 
-static int is_header(const struct kure_table *table, char **cells, int n)
+/* The line of column names, with its end. To be freed. */
+static char *header_of(const struct kure_table *table)
 {
-    if (n != table->column_count) return 0;
-    for (int i = 0; i < n; ++i) {
-        if (strcmp(cells[i], table->columns[i].name) != 0) return 0;
-    }
-    return 1;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out) kure_table_write_header(table, out);
+    if (out) fclose(out);
+    return text;
 }
 
 static enum kure_status check_head(const char *path, int line, char **cells, struct kure_sweep_head *head, struct kure_error *error)
 {
-    static const char *const what[] = {"other weights", "another cfg", "another grid of points"};
+    static const char *const what[] = {"other weights", "another cfg", "another grid of points or other images"};
     char *const wanted[] = {head->model, head->plan, head->grid};
     for (int i = 0; i < 3; ++i) {
         if (head->points == 0 && strlen(cells[i]) == 32) memcpy(wanted[i], cells[i], 33);
@@ -105,21 +107,26 @@ enum kure_status kure_sweep_read(const char *path, struct kure_sweep_head *head,
     char *text = NULL, *cells[MOST_COLUMNS];
     size_t capacity = 0;
     ssize_t length;
-    int line = 0, cut = 0;
+    int line = 0;
     enum kure_status status = KURE_OK;
     *whole = 0;
     if (!file) return kure_fail(error, KURE_ERROR_FILE, "%s: cannot be opened: %s", path, strerror(errno));
+    char *header = header_of(table);
+    if (!header) status = kure_fail_memory(error);
     while (status == KURE_OK && (length = getline(&text, &capacity, file)) > 0) {
-        cut = text[length - 1] != '\n';
-        if (!cut) *whole += length;
-        int n = split(text, cells);
-        if (++line == 1 ? !is_header(table, cells, n) && !cut : !cut && n != table->column_count) {
-            status = kure_fail(error, KURE_ERROR_INPUT, line == 1 ? "%s: is no table of kure sweep" : "%s:%d: is no row of a sweep", path, line);
+        int cut = text[length - 1] != '\n', is_header = strcmp(text, header) == 0; /* again where files stand one behind the other */
+        ++line;
+        if (line == 1 && !is_header && !(cut && strncmp(text, header, strlen(text)) == 0 && strlen(text) == (size_t)length)) {
+            status = kure_fail(error, KURE_ERROR_INPUT, "%s: is no table of kure sweep", path);
         }
-        if (status != KURE_OK || line == 1 || cut || is_header(table, cells, n)) continue; /* files one behind the other */
-        status = check_head(path, line, cells, head, error);
+        if (status != KURE_OK || cut) continue;
+        *whole += length;
+        if (is_header) continue;
+        if (split(text, cells) != table->column_count) status = kure_fail(error, KURE_ERROR_INPUT, "%s:%d: is no row of a sweep", path, line);
+        if (status == KURE_OK) status = check_head(path, line, cells, head, error);
         if (status == KURE_OK) status = add_cells(path, line, cells, table, error);
     }
+    free(header);
     if (status == KURE_OK && ferror(file)) status = kure_fail(error, KURE_ERROR_FILE, "%s: cannot be read", path);
     free(text);
     fclose(file);
@@ -128,15 +135,13 @@ enum kure_status kure_sweep_read(const char *path, struct kure_sweep_head *head,
 
 /* ---- the score -------------------------------------------------------------------- */
 
-enum { MOST_RATIOS = 256 };
-
 static int compare_reals(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-/* The distinct values of a column, ascending, without those of the float point. */
+/* The distinct values of a column, ascending, without those of the float point; out: [rows] */
 static int values_of(const struct kure_table *table, const char *column, double *out)
 {
     int n = 0;
@@ -145,7 +150,7 @@ static int values_of(const struct kure_table *table, const char *column, double 
         double x = strtod(text, NULL);
         int known = !*text || atoi(kure_table_cell(table, r, "point")) == 0;
         for (int i = 0; !known && i < n; ++i) known = out[i] == x;
-        if (!known && n < MOST_RATIOS) out[n++] = x;
+        if (!known) out[n++] = x;
     }
     qsort(out, (size_t)n, sizeof *out, compare_reals);
     return n;
@@ -171,9 +176,13 @@ static int is_float(const struct kure_table *table, int row)
 static double robustness(const struct kure_table *table)
 {
     static const char *const axes[] = {"weight_step_ratio", "activation_step_ratio"};
-    double x[2][MOST_RATIOS], sum = 0, weights = 0;
+    double *x[2], sum = 0, weights = 0;
     int n[2];
-    for (int a = 0; a < 2; ++a) n[a] = values_of(table, axes[a], x[a]);
+    for (int a = 0; a < 2; ++a) {
+        x[a] = malloc((size_t)table->rows * sizeof(double));
+        if (!x[a]) kure_stop(&(struct kure_error){"not enough memory for a score"});
+        n[a] = values_of(table, axes[a], x[a]);
+    }
     for (int r = 0; r < table->rows; ++r) {
         double weight = 1;
         if (is_float(table, r)) continue;
@@ -184,6 +193,8 @@ static double robustness(const struct kure_table *table)
         sum += weight * strtod(kure_table_cell(table, r, "top1"), NULL);
         weights += weight;
     }
+    free(x[0]);
+    free(x[1]);
     return sum / weights;
 }
 
