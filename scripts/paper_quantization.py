@@ -2,7 +2,8 @@
 """Networks trained for one quantizer and evaluated under others: README's table of quantization-aware training.
 
 The demo's network with ReLU, which dorefa needs; every row of MODELS is fine-tuned from one float network a seed,
-alike but for RATES, in build/paper/quantization/seed-N. May be interrupted and run again: what is done is not done again. Writes table.md there
+alike but for RATES, in build/paper/quantization/seed-N. May be interrupted and run again: what is done is not done
+again. Writes table.md there
 and prints every promise ("mark") with its number and PASS or MISSED. Exit status 1: a mark is missed.
 Test: tests/test_paper_quantization.py
 """
