@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "evaluate.h"
+#include "output.h"
 
 /* While Darknet parses, stderr goes to this file; shown if the process ends there. */
 static FILE *held;
@@ -102,11 +103,12 @@ static void check_readable(const char *path)
     kure_stop(&error);
 }
 
-/* Weights in the place of the cfg, for one; Darknet would print their bytes. */
+/* Weights in the place of the cfg, which begin with the bytes of small integers: Darknet
+ * would print them. Not of a pipe, which is read once. */
 static void check_text(const char *path)
 {
-    unsigned char start[512];
-    FILE *file = fopen(path, "rb");
+    unsigned char start[8];
+    FILE *file = kure_is_special(path) ? NULL : fopen(path, "rb");
     size_t n = file ? fread(start, 1, sizeof start, file) : 0;
     if (file) fclose(file);
     if (!memchr(start, 0, n)) return;
