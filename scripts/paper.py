@@ -96,6 +96,20 @@ def write(path: pathlib.Path, text: str) -> None:
     partial.replace(path)
 
 
+def seed_numbers(parser: argparse.ArgumentParser, text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        parser.error(f"--seeds {text}: must be whole numbers between commas")
+
+
+def print_marks(found: list[tuple[str, float, bool]]) -> int:
+    """The exit status: 1 where one is missed."""
+    for promise, value, holds in found:
+        print(f"{'PASS  ' if holds else 'MISSED'}  {promise}: {value:.2f}")
+    return 0 if all(holds for *_, holds in found) else 1
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="1,2,3", help="default: %(default)s")
@@ -103,10 +117,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=0, help="evaluate on the first N test images only")
     parser.add_argument("--no-run", action="store_true", help="only read what is there")
     arguments = parser.parse_args()
-    try:
-        names = [int(seed) for seed in arguments.seeds.split(",")]
-    except ValueError:
-        parser.error(f"--seeds {arguments.seeds}: must be whole numbers between commas")
+    names = seed_numbers(parser, arguments.seeds)
     folders = [arguments.out / f"seed-{seed}" for seed in names]
     try:
         for seed, folder in zip(names, folders) if not arguments.no_run else ():
@@ -124,10 +135,9 @@ def main() -> int:
     report = [sys.executable, "scripts/report.py", *[str(f / "sweep.csv") for f in folders], "--figure", str(figure)]
     subprocess.run(report, check=True, stdout=subprocess.DEVNULL)
     print(f"\n{table}")
-    for promise, value, holds in found:
-        print(f"{'PASS  ' if holds else 'MISSED'}  {promise}: {value:.2f}")
+    status = print_marks(found)
     print(f"\nWrote {arguments.out}/table.md and {figure}")
-    return 0 if all(holds for *_, holds in found) else 1
+    return status
 
 
 if __name__ == "__main__":

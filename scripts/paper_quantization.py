@@ -16,6 +16,8 @@ import statistics
 import subprocess
 import sys
 
+import paper
+
 DARKNET = pathlib.Path("build/darknet")
 PICTURES = pathlib.Path("build/fashion-mnist/fashion.data")
 BITS, BATCHNORM_IMAGES = 4, 1280
@@ -138,10 +140,7 @@ def top1(rows: list[dict]) -> list[float]:
 
 
 def spread(values: list[float | None]) -> str:
-    if any(value is None for value in values):
-        return ""
-    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{deviation}"
+    return "" if any(value is None for value in values) else paper.spread(values)
 
 
 def mean(values) -> float | None:
@@ -197,10 +196,7 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/paper/quantization"), help="default: %(default)s")
     parser.add_argument("--images", type=int, default=5000, help="evaluate on the first N test images; 0: all (default: %(default)s)")
     arguments = parser.parse_args()
-    try:
-        names = [int(seed) for seed in arguments.seeds.split(",")]
-    except ValueError:
-        parser.error(f"--seeds {arguments.seeds}: must be whole numbers between commas")
+    names = paper.seed_numbers(parser, arguments.seeds)
     if not PICTURES.exists() or not DARKNET.exists():
         print("build/darknet or the images are missing: run 'make paper'", file=sys.stderr)
         return 1
@@ -210,13 +206,11 @@ def main() -> int:
         print("Stopped. Run the same command again to go on from here.", file=sys.stderr)
         return 130
     table = markdown(seeds, names, arguments.images)
-    (arguments.out / "table.md").write_text(table, encoding="utf-8")
+    paper.write(arguments.out / "table.md", table)
     print(f"\n{table}")
-    found = marks(seeds)
-    for promise, value, holds in found:
-        print(f"{'PASS  ' if holds else 'MISSED'}  {promise}: {value:.2f}")
+    status = paper.print_marks(marks(seeds))
     print(f"\nWrote {arguments.out}/table.md")
-    return 0 if all(holds for *_, holds in found) else 1
+    return status
 
 
 if __name__ == "__main__":

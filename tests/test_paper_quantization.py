@@ -1,15 +1,13 @@
 """scripts/paper_quantization.py: table and marks from made-up evaluations, and its steps on a stand-in for darknet."""
 import csv
-import importlib.util
 import pathlib
 import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SPEC = importlib.util.spec_from_file_location("paper_quantization", ROOT / "scripts/paper_quantization.py")
-paper = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(paper)
+sys.path.insert(0, str(ROOT / "scripts"))
+import paper_quantization as paper  # noqa: E402
 
 
 def seed(**changes):

@@ -147,6 +147,22 @@ def test_another_sweep_is_refused(build, folder, whole):
     assert (folder / "whole.csv").read_bytes() == before and (folder / "text.csv").read_text() == "a,b\n1,2\n"
 
 
+def test_images_of_the_training_list_count(build, folder):
+    """All that are drawn: those of the calibration, too, where --bn-images asks for fewer."""
+    keys, images = ("--bits", "8", "--bn-images", 2), (folder / "train.list").read_text()
+    programs.succeed(sweep(build, folder, keys=keys, out="drawn.csv"))
+    try:
+        lines = images.split()
+        for i in range(0, len(lines), 2):
+            (folder / "train.list").write_text("\n".join([*lines[:i], *lines[i + 2:]]) + "\n")
+            result = sweep(build, folder, keys=keys, out="drawn.csv")
+            programs.refuse(result, "drawn.csv:2", "other images")
+            if i > 20:
+                break
+    finally:
+        (folder / "train.list").write_text(images)
+
+
 @pytest.mark.parametrize("arguments,words", (
     ((), ("quantizer key",)), (("--weight-bits", "8", "--shard", "0/3"), ("--shard 0/3", "i from 1")), (("--weight-bits", "8", "--shard", "4/3"), ("--shard 4/3",)),
     (("--weight-bits", "8", "--shard", "2"), ("--shard 2",)), (("--weight-bits", "8", "--shard", "3/3"), ("only 2 points",)),

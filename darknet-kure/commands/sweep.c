@@ -60,14 +60,19 @@ static struct kure_point point_of(const struct sweep *s, int i)
 static void describe_images(const struct sweep *s, FILE *out)
 {
     const struct kure_evaluation_request *r = &s->request;
-    const int counts[] = {r->calibration_images, r->bn_images, r->bias_images};
-    int most = 0;
-    for (int i = 0; i < 3; ++i) most = counts[i] > most ? counts[i] : most;
+    const struct {
+        const char *option;
+        int count, drawn;
+    } uses[] = {{"--calibration-images", r->calibration_images, kure_evaluation_draws(r)},
+                {"--bn-images", r->bn_images, r->bn_images},
+                {"--bias-images", r->bias_images, r->bias_images}};
     kure_images_describe(s->evaluation.images, out);
-    if (!most && !kure_evaluation_draws(r)) return;
-    struct kure_images *drawn = kure_images_sample(s->evaluation.net, r->data, most, r->seed, "--calibration-images, --bn-images or --bias-images");
-    kure_images_describe(drawn, out);
-    kure_images_free(drawn);
+    for (int i = 0; i < 3; ++i) {
+        if (!uses[i].drawn) continue;
+        struct kure_images *drawn = kure_images_sample(s->evaluation.net, r->data, uses[i].count, r->seed, uses[i].option);
+        kure_images_describe(drawn, out);
+        kure_images_free(drawn);
+    }
 }
 
 static void make_head(struct sweep *s, const struct kure_network *k)
@@ -85,9 +90,11 @@ static void make_head(struct sweep *s, const struct kure_network *k)
     kure_hash_text(text, images);
     free(text);
     if (kure_hash_file(r->cfg, cfg, &error) != KURE_OK) kure_stop(&error);
-    if (!keys || asprintf(&text, "%s%s %s images=%d calibration_images=%d bn_images=%d bias_images=%d equalize=%d seed=%llu", keys, cfg, images, r->images, r->calibration_images,
-                          r->bn_images, r->bias_images, r->equalize,
-                          (unsigned long long)r->seed) < 0) kure_stop(&(struct kure_error){"not enough memory"});
+    if (!keys || asprintf(&text, "%s%s %s images=%d calibration_images=%d bn_images=%d bias_images=%d equalize=%d seed=%llu", keys, cfg,
+                          images, r->images, r->calibration_images, r->bn_images, r->bias_images, r->equalize,
+                          (unsigned long long)r->seed) < 0) {
+        kure_stop(&(struct kure_error){"not enough memory"});
+    }
     kure_hash_text(text, s->head.grid);
     s->head.points = 1 + kure_points_count(&r->points);
     free(text);
