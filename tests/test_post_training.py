@@ -336,10 +336,7 @@ def test_simulation_of_the_last_batch(build, trained):
 ), ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else str(value))
 def test_faults(arguments, words, status, build, trained):
     folder, *_ = trained
-    result = build.darknet(folder, "kure", "eval", "net.cfg", "net.weights", DATA, *arguments)
-    assert result.returncode == status, programs.describe(result)
-    for word in words:
-        assert str(word) in result.stderr, programs.describe(result)
+    programs.refuse(build.darknet(folder, "kure", "eval", "net.cfg", "net.weights", DATA, *arguments), *words, status=status)
 
 
 def test_images_of_the_training_list(build, trained):
