@@ -145,6 +145,15 @@ def test_activations_equal_numpy(bits, keys, build, trained):
     assert (row["weight_bits"], row["activation_bits"], row["calibration_images"], row["bn_images"]) == ("0", str(bits), str(IMAGES), "0")
 
 
+def test_cross_entropy_equals_numpy(build, trained):
+    folder, x, truth, tensors = trained
+    found = scores(tensors, x)
+    found -= found.max(1, keepdims=True)
+    expected = np.mean(np.log(np.exp(found).sum(1)) - found[np.arange(IMAGES), truth])
+    row, = evaluate(build, folder)
+    assert float(row["cross_entropy"]) == pytest.approx(expected, abs=1e-4)
+
+
 def test_the_quantizers_make_a_difference(build, trained):
     folder, *_ = trained
     rows = evaluate(build, folder, "--activation-bits", "8,3,2", "--activation-truncation", "ema,mse,gauss,laplace", "--weight-bits", "0,3")

@@ -2,7 +2,22 @@
  * classify.c: top-1 and top-5 of a classifier, ranked as by `darknet classifier valid`:
  * Darknet's top_k.
  */
+#include <float.h>
+#include <math.h>
+
 #include "evaluate.h"
+
+int kure_has_probabilities(const network *net)
+{
+    return get_network_output_layer((network *)(uintptr_t)net).type == SOFTMAX && !net->hierarchy;
+}
+
+double kure_cross_entropy(const network *net, const float *output, const int *classes, int count)
+{
+    double sum = 0;
+    for (int i = 0; i < count; ++i) sum -= log(fmax(output[(size_t)i * (size_t)net->outputs + (size_t)classes[i]], FLT_MIN));
+    return sum;
+}
 
 /* Counts a hit among the first and the first five classes. */
 static void rank(const network *net, float *output, int class_count, int truth, int *top1, int *top5)
@@ -17,6 +32,7 @@ static void rank(const network *net, float *output, int class_count, int truth, 
 struct ranking {
     const struct kure_images *images;
     int top1, top5;
+    double cross_entropy; /* sum */
     void (*done)(void *, int);
     void *context;
 };
@@ -25,6 +41,7 @@ static void rank_batch(void *context, network *net, float *pixels, int first, in
 {
     struct ranking *r = context;
     float *output = network_predict(net, pixels);
+    if (kure_has_probabilities(net)) r->cross_entropy += kure_cross_entropy(net, output, r->images->classes + first, count);
     for (int i = 0; i < count; ++i) {
         rank(net, output + (size_t)i * (size_t)net->outputs, r->images->class_count, r->images->classes[first + i], &r->top1, &r->top5);
     }
@@ -35,5 +52,6 @@ struct kure_accuracy kure_classify(network *net, struct kure_images *images, voi
 {
     struct ranking r = {.images = images, .done = done, .context = context};
     kure_images_each(net, images, rank_batch, &r);
-    return (struct kure_accuracy){100. * r.top1 / images->count, 100. * r.top5 / images->count};
+    return (struct kure_accuracy){100. * r.top1 / images->count, 100. * r.top5 / images->count,
+                                  kure_has_probabilities(net) ? r.cross_entropy / images->count : NAN};
 }

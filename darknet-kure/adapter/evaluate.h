@@ -50,6 +50,17 @@ struct kure_images;
  * then quantized again, on the grid of these statistics; returns the SQNR as above. */
 double kure_ptq_reestimate(struct kure_ptq *ptq, struct kure_images *images, void (*done)(void *, int), void *context);
 
+/* lapq.c: as kure_ptq_set, with the steps that LAPQ finds for the labelled `images` in place
+ * of the point's truncation policies; its step ratios are applied after that. Steps of the
+ * first and the last layers stay where their L_p fit puts them. What was found for a point
+ * serves the next one if that differs in its step ratios alone. */
+struct kure_lapq_steps;
+struct kure_lapq_steps *kure_lapq_begin(network *net, struct kure_images *images); /* ends the process for a network without [softmax] at its end */
+double kure_lapq_set(struct kure_lapq_steps *steps, struct kure_ptq *ptq, const struct kure_point *point, const struct kure_calibration *calibration,
+                     void (*done)(void *, int), void *context);
+int kure_lapq_passes(const struct kure_ptq *ptq); /* over the images, at most */
+void kure_lapq_free(struct kure_lapq_steps *steps);
+
 /* equalize.c: cross-layer equalization of the float network, whose function stays; says on
  * stderr which layers are left out, and why. */
 void kure_equalize(network *net, const char *cfg);
@@ -94,6 +105,8 @@ struct kure_images *kure_images_load(const network *net, const char *data, int i
 /* `count` of the training list, drawn by seed without repetition; 0: 256, or all where there are fewer.
  * option [in]: who asks, for messages. */
 struct kure_images *kure_images_sample(const network *net, const char *data, int count, uint64_t seed, const char *option);
+/* Their classes by the labels of the .data file, as for the validation list. */
+void kure_images_label(struct kure_images *images, const network *net, const char *data);
 /* Name, without its folder, and class of each, one a line. */
 void kure_images_describe(const struct kure_images *images, FILE *out);
 void kure_images_free(struct kure_images *images);
@@ -110,8 +123,14 @@ void kure_images_decode(const network *net, struct kure_images *images);
 void kure_images_predict(network *net, struct kure_images *images, void (*done)(void *, int), void *context);
 
 struct kure_accuracy {
-    double top1, top5; /* percent */
+    double top1, top5;    /* percent */
+    double cross_entropy; /* mean of -ln p of the true class; NaN: the network does not end in a [softmax] without a tree */
 };
+
+/* Is what the network puts out the probability of each class? */
+int kure_has_probabilities(const network *net);
+/* Sum of -ln p, p from FLT_MIN on. output [in]: [count][net->outputs] of such a network; classes [in]: [count] */
+double kure_cross_entropy(const network *net, const float *output, const int *classes, int count);
 
 /* done(context, images): called from one thread as batches are finished. */
 struct kure_accuracy kure_classify(network *net, struct kure_images *images, void (*done)(void *, int), void *context);

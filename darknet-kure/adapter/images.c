@@ -108,32 +108,50 @@ static void check_count(const char *option, int wanted, const char *list_file, i
     kure_stop(&error);
 }
 
+/* The labels of the .data file; classes [out]: that count. */
+static char **labels_of(list *options, const network *net, const char *data, int *classes)
+{
+    char *label_file = data_file(options, data, "labels", NULL);
+    struct kure_error error;
+    *classes = option_find_int_quiet(options, "classes", 0);
+    if (*classes < 1 || *classes > net->outputs) {
+        snprintf(error.text, sizeof error.text, "%s: classes=%d: must be from 1 to the network's %d outputs", data, *classes, net->outputs);
+        kure_stop(&error);
+    }
+    int label_count = count_lines(label_file);
+    if (label_count < *classes) {
+        snprintf(error.text, sizeof error.text, "%s: %d labels, but %s says classes=%d", label_file, label_count, data, *classes);
+        kure_stop(&error);
+    }
+    return get_labels(label_file);
+}
+
+static void label(struct kure_images *images, list *options, const network *net, const char *data, const char *list_file)
+{
+    char **labels = labels_of(options, net, data, &images->class_count);
+    images->classes = calloc((size_t)images->count, sizeof(int));
+    if (!images->classes) stop_input("not enough memory%s%s", "", "");
+    match_labels(images, labels, list_file);
+}
+
 struct kure_images *kure_images_load(const network *net, const char *data, int wanted)
 {
     if (access(data, R_OK) != 0) stop_input("%s: no such file, or it cannot be read%s", data, "");
     check_classifier(net, data);
     list *options = read_data_cfg((char *)(uintptr_t)data);
     char *valid = data_file(options, data, "valid", NULL);
-    char *label_file = data_file(options, data, "labels", NULL);
-    int classes = option_find_int_quiet(options, "classes", 0);
-    struct kure_error error;
-    if (classes < 1 || classes > net->outputs) {
-        snprintf(error.text, sizeof error.text, "%s: classes=%d: must be from 1 to the network's %d outputs", data, classes, net->outputs);
-        kure_stop(&error);
-    }
-    int label_count = count_lines(label_file);
-    if (label_count < classes) {
-        snprintf(error.text, sizeof error.text, "%s: %d labels, but %s says classes=%d", label_file, label_count, data, classes);
-        kure_stop(&error);
-    }
+    data_file(options, data, "labels", NULL);
     struct kure_images *images = read_list(valid);
     check_count("--images", wanted, valid, images->count);
     if (wanted > 0) images->count = wanted;
-    images->class_count = classes;
-    images->classes = calloc((size_t)images->count, sizeof(int));
-    if (!images->classes) stop_input("not enough memory%s%s", "", "");
-    match_labels(images, get_labels(label_file), valid);
+    label(images, options, net, data, valid);
     return images;
+}
+
+void kure_images_label(struct kure_images *images, const network *net, const char *data)
+{
+    list *options = read_data_cfg((char *)(uintptr_t)data);
+    label(images, options, net, data, data_file(options, data, "train", NULL));
 }
 
 struct kure_images *kure_images_sample(const network *net, const char *data, int count, uint64_t seed, const char *option)

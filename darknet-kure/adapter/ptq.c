@@ -75,6 +75,8 @@ struct kure_ptq *kure_ptq_begin(network *net)
         p->layers[i].mean = copy_of(l->rolling_mean, channels);
         p->layers[i].variance = copy_of(l->rolling_variance, channels);
         p->layers[i].biases = copy_of(l->biases, n ? p->own.rows[i].rows : 0);
+        p->layers[i].scales = n ? calloc(p->own.rows[i].rows, sizeof *p->layers[i].scales) : NULL;
+        if (n && !p->layers[i].scales) kure_stop(&(struct kure_error){"not enough memory for a copy of the weights"});
     }
     p->scratch = malloc(largest * sizeof(float));
     kure_simulation_each_tensor(p->k, add_count, &p->state_size);
@@ -94,6 +96,7 @@ void kure_ptq_free(struct kure_ptq *p)
         free(p->layers[i].mean);
         free(p->layers[i].variance);
         free(p->layers[i].biases);
+        free(p->layers[i].scales);
     }
     kure_simulation_release(p->k);
     if (p->k->plan.rows != p->own.rows) kure_plan_free(&p->k->plan);
@@ -198,30 +201,50 @@ void kure_ptq_check(const struct kure_ptq *p, const struct kure_point *point)
     kure_plan_free(&plan);
 }
 
-/* Quantizes the weights of the plan in place, from the kept ones. */
-static double quantize_weights(struct kure_ptq *p, const struct kure_plan *plan)
+struct kure_quantization kure_ptq_quantize(struct kure_ptq *p, int i)
+{
+    struct kept_layer *kept = &p->layers[i];
+    layer *l = &p->net->layers[i];
+    const struct kure_noise noise = {0, (uint64_t)i, 0};
+    struct kure_quantization result;
+    memcpy(l->weights, kept->weights, weight_count(&p->own.rows[i]) * sizeof(float));
+    struct kure_tensor t = kure_tensor_of(l, p->scratch);
+    struct kure_scale scaled[t.rows];
+    for (size_t c = 0; c < t.rows; ++c) scaled[c] = kure_scale_times(kept->scales[c], kept->ratio, &kept->quantizer);
+    kure_tensor_quantize(&t, &kept->quantizer, p->fold, scaled, &noise, &result);
+    push_weights(l);
+    return result;
+}
+
+double kure_ptq_quantize_all(struct kure_ptq *p)
 {
     double inner = 0, outer = 0; /* sums of dB */
     int inner_count = 0, outer_count = 0;
+    for (int i = 0; i < p->net->n; ++i) {
+        const struct kure_plan_row *row = &p->own.rows[i];
+        if (!p->layers[i].quantizer.bits) continue;
+        struct kure_quantization result = kure_ptq_quantize(p, i);
+        double sqnr = 10 * log10(result.signal / result.noise);
+        int is_outer = row->reads_input || row->feeds_head;
+        *(is_outer ? &outer : &inner) += sqnr;
+        ++*(is_outer ? &outer_count : &inner_count);
+    }
+    p->sqnr = inner_count ? inner / inner_count : outer_count ? outer / outer_count : NAN;
+    return p->sqnr;
+}
+
+/* Scales by the policies of the quantizers that are kept with the weights, which are then quantized. */
+static double find_scales(struct kure_ptq *p)
+{
     restore_weights(p);
     for (int i = 0; i < p->net->n; ++i) {
-        const struct kure_plan_row *row = &plan->rows[i];
-        layer *l = &p->net->layers[i];
-        struct kure_tensor t = kure_tensor_of(l, p->scratch);
-        struct kure_quantization result;
+        struct kept_layer *kept = &p->layers[i];
+        struct kure_tensor t = kure_tensor_of(&p->net->layers[i], p->scratch);
         struct kure_error error;
-        const struct kure_noise noise = {0, (uint64_t)i, 0};
-        if (row->weight.bits) {
-            int folds = plan->quantization.batchnorm != KURE_BATCHNORM_TRAIN;
-            if (kure_quantize_tensor(&t, &row->weight, folds, &noise, &result, &error) != KURE_OK) kure_stop(&error);
-            double sqnr = 10 * log10(result.signal / result.noise);
-            int is_outer = row->reads_input || row->feeds_head;
-            *(is_outer ? &outer : &inner) += sqnr;
-            ++*(is_outer ? &outer_count : &inner_count);
-        }
-        if (p->layers[i].weights) push_weights(l);
+        if (kept->weights) push_weights(&p->net->layers[i]);
+        if (kept->quantizer.bits && kure_tensor_scales(&t, &kept->quantizer, p->fold, kept->scales, &error) != KURE_OK) kure_stop(&error);
     }
-    return inner_count ? inner / inner_count : outer_count ? outer / outer_count : NAN;
+    return kure_ptq_quantize_all(p);
 }
 
 void kure_ptq_use_plan(struct kure_ptq *p, struct kure_plan plan)
@@ -247,12 +270,13 @@ double kure_ptq_set(struct kure_ptq *p, const struct kure_point *point, const st
 {
     struct kure_plan plan = kure_ptq_plan(p, point);
     restore_statistics(p);
-    p->sqnr = quantize_weights(p, &plan);
     p->fold = point->fold;
-    for (int i = 0; i < plan.count; ++i) { /* these are quantized already */
+    for (int i = 0; i < plan.count; ++i) { /* the simulation finds these quantized already */
         p->layers[i].quantizer = plan.rows[i].weight;
+        p->layers[i].ratio = 1;
         plan.rows[i].weight.bits = 0;
     }
+    find_scales(p);
     kure_ptq_use_plan(p, plan);
     if (calibration) kure_calibration_apply(calibration, p->k);
     return p->sqnr;
@@ -261,10 +285,5 @@ double kure_ptq_set(struct kure_ptq *p, const struct kure_point *point, const st
 double kure_ptq_reestimate(struct kure_ptq *p, struct kure_images *images, void (*done)(void *, int), void *context)
 {
     kure_batchnorm_reestimate(p, images, done, context);
-    if (!p->fold) return p->sqnr;
-    struct kure_plan *plan = &p->k->plan;
-    for (int i = 0; i < plan->count; ++i) plan->rows[i].weight = p->layers[i].quantizer;
-    p->sqnr = quantize_weights(p, plan);
-    for (int i = 0; i < plan->count; ++i) plan->rows[i].weight.bits = 0;
-    return p->sqnr;
+    return p->fold ? find_scales(p) : p->sqnr;
 }

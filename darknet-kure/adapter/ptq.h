@@ -1,5 +1,5 @@
 /*
- * ptq.h: what a post-training quantization keeps; of ptq.c, calibration.c and batchnorm.c.
+ * ptq.h: what a post-training quantization keeps; of ptq.c, calibration.c, batchnorm.c and lapq.c.
  */
 #ifndef KURE_PTQ_H
 #define KURE_PTQ_H
@@ -12,6 +12,8 @@ struct kept_layer {
     float *mean, *variance;          /* rolling ones of batch norm, NULL: none */
     float *biases;                   /* of layers with weights, else NULL */
     struct kure_quantizer quantizer; /* of the weights, of the point in force */
+    struct kure_scale *scales;       /* [rows] of the weights, by the policy of that quantizer */
+    double ratio;                    /* that multiplies them */
 };
 
 struct kure_ptq {
@@ -35,6 +37,11 @@ void kure_ptq_use_plan(struct kure_ptq *ptq, struct kure_plan plan);
 
 /* The cfg's layers as this point would have them quantized. */
 struct kure_plan kure_ptq_plan(const struct kure_ptq *ptq, const struct kure_point *point);
+
+/* Quantizes the weights of layer i, or of all layers, anew, from the kept ones, with their
+ * scales and ratios; of all: their SQNR, as kure_ptq_set returns it. */
+struct kure_quantization kure_ptq_quantize(struct kure_ptq *ptq, int i);
+double kure_ptq_quantize_all(struct kure_ptq *ptq);
 
 /* Where a layer's own forward function stands: behind the wrapper of the simulation, if it has one. */
 void (**kure_layer_function(struct kure_network *k, int i))(layer, network);

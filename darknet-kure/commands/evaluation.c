@@ -10,6 +10,7 @@
 #include <omp.h>
 #endif
 
+#include "error.h"
 #include "progress.h"
 
 const struct kure_column kure_evaluation_columns[] = {
@@ -25,13 +26,14 @@ const struct kure_column kure_evaluation_columns[] = {
     {"activation_step", KURE_CELL_TEXT, NULL},      {"first_bits", KURE_CELL_INTEGER, NULL},
     {"last_bits", KURE_CELL_INTEGER, NULL},         {"calibration_images", KURE_CELL_INTEGER, NULL},
     {"bn_images", KURE_CELL_INTEGER, NULL},         {"bias_images", KURE_CELL_INTEGER, NULL},
-    {"equalized", KURE_CELL_INTEGER, NULL},         {"top1", KURE_CELL_REAL, "%.2f"},
-    {"top5", KURE_CELL_REAL, "%.2f"},               {"weight_sqnr", KURE_CELL_REAL, "%.2f"},
+    {"lapq_images", KURE_CELL_INTEGER, NULL},       {"equalized", KURE_CELL_INTEGER, NULL},         {"top1", KURE_CELL_REAL, "%.2f"},
+    {"top5", KURE_CELL_REAL, "%.2f"},               {"cross_entropy", KURE_CELL_REAL, "%.4f"},
+    {"weight_sqnr", KURE_CELL_REAL, "%.2f"},
     {"seconds", KURE_CELL_REAL, "%.2f"},
 };
 const int kure_evaluation_column_count = sizeof kure_evaluation_columns / sizeof kure_evaluation_columns[0];
 
-const char kure_evaluation_results[] = " point top1 top5 weight_sqnr seconds ";
+const char kure_evaluation_results[] = " point top1 top5 cross_entropy weight_sqnr seconds ";
 
 /* The columns of one quantizer; prefix: weight or activation. */
 static void set_quantizer(struct kure_table *table, const char *prefix, const struct kure_quantizer *q)
@@ -55,6 +57,7 @@ void kure_evaluation_set(struct kure_table *table, const struct kure_point *p, c
 {
     kure_table_set_real(table, "top1", r->accuracy.top1);
     kure_table_set_real(table, "top5", r->accuracy.top5);
+    if (!isnan(r->accuracy.cross_entropy)) kure_table_set_real(table, "cross_entropy", r->accuracy.cross_entropy);
     kure_table_set_real(table, "seconds", r->seconds);
     set_quantizer(table, "weight", &p->weights);
     set_quantizer(table, "activation", &p->activations);
@@ -70,7 +73,11 @@ void kure_evaluation_set_images(const struct kure_evaluation *e, const struct ku
     if (point->activations.bits) kure_table_set_integer(table, "calibration_images", e->calibration_images);
     kure_table_set_integer(table, "bn_images", e->request->bn_images);
     kure_table_set_integer(table, "bias_images", e->request->bias_images);
+    kure_table_set_integer(table, "lapq_images", e->request->lapq_images);
     kure_table_set_integer(table, "equalized", e->request->equalize);
+    if (!e->lapq) return;
+    if (point->weights.bits) kure_table_set_text(table, "weight_truncation", "lapq");
+    if (point->activations.bits) kure_table_set_text(table, "activation_truncation", "lapq");
 }
 
 /* ---- the work ------------------------------------------------------------------------ */
@@ -112,7 +119,8 @@ static void look_at_float(struct kure_evaluation *e)
 
 long long kure_evaluation_images(const struct kure_evaluation *e)
 {
-    return e->images->count + e->request->bn_images + 3LL * e->request->bias_images; /* bias_correction.c passes three times */
+    return e->images->count + e->request->bn_images + 3LL * e->request->bias_images /* bias_correction.c passes three times */ +
+           (e->lapq ? (long long)kure_lapq_passes(e->ptq) * e->request->lapq_images : 0);
 }
 
 int kure_evaluation_draws(const struct kure_evaluation_request *request)
@@ -137,6 +145,11 @@ void kure_evaluation_begin(struct kure_evaluation *e)
     }
     if (r->bn_images) e->bn_images = kure_images_sample(net, r->data, r->bn_images, r->seed, "--bn-images");
     if (r->bias_images) look_at_float(e);
+    if (r->lapq_images) {
+        e->lapq_images = kure_images_sample(net, r->data, r->lapq_images, r->seed, "--lapq-images");
+        kure_images_label(e->lapq_images, net, r->data);
+        e->lapq = kure_lapq_begin(net, e->lapq_images);
+    }
     if (quantizes_activations(&r->points)) calibrate(e);
     if (r->points.given) kure_report_float_layers(net);
 }
@@ -146,6 +159,8 @@ void kure_evaluation_end(struct kure_evaluation *e)
     kure_images_free(e->images);
     if (e->bn_images) kure_images_free(e->bn_images);
     if (e->bias_images) kure_images_free(e->bias_images);
+    if (e->lapq_images) kure_images_free(e->lapq_images);
+    kure_lapq_free(e->lapq);
     kure_correction_free(e->correction, e->ptq);
     kure_calibration_free(e->calibration);
     if (e->ptq) kure_ptq_free(e->ptq);
@@ -157,13 +172,16 @@ void kure_evaluation_decode(struct kure_evaluation *e)
     kure_images_decode(e->net, e->images);
     if (e->bn_images) kure_images_decode(e->net, e->bn_images);
     if (e->bias_images) kure_images_decode(e->net, e->bias_images);
+    if (e->lapq_images) kure_images_decode(e->net, e->lapq_images);
 }
 
 struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct kure_point *point, void (*done)(void *, int), void *context)
 {
     double start = kure_seconds();
     struct kure_result result;
-    result.sqnr = kure_ptq_set(e->ptq, point, e->calibration);
+    int quantized = point->weights.bits || point->activations.bits;
+    if (e->lapq && quantized) result.sqnr = kure_lapq_set(e->lapq, e->ptq, point, e->calibration, done, context);
+    else result.sqnr = kure_ptq_set(e->ptq, point, e->calibration);
     if (e->bn_images) result.sqnr = kure_ptq_reestimate(e->ptq, e->bn_images, done, context);
     if (e->correction) kure_correction_apply(e->correction, e->ptq, e->bias_images, done, context);
     result.accuracy = kure_classify(e->net, e->images, done, context);
@@ -173,22 +191,47 @@ struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct k
 
 /* ---- the command line ---------------------------------------------------------------- */
 
+/* LAPQ takes the place of the truncation policies, and moves steps of up to 8 bits freely. */
+static enum kure_status check_lapq(const struct kure_points *points, struct kure_error *error)
+{
+    static const char *const keys[] = {"weight_truncation", "weight_truncation_value", "activation_truncation", "activation_truncation_value"};
+    if (!points->given) return kure_fail(error, KURE_ERROR_INPUT, "--lapq-images: nothing is quantized");
+    for (int i = 0; i < 4; ++i) {
+        if (kure_points_has(points, keys[i])) return kure_fail(error, KURE_ERROR_INPUT, "--lapq-images: LAPQ finds the steps itself: leave %s out", keys[i]);
+    }
+    for (int i = 0; i < kure_points_count(points); ++i) {
+        const struct kure_point p = kure_points_get(points, i);
+        const struct kure_quantizer *const quantizers[] = {&p.weights, &p.activations};
+        for (int j = 0; j < 2; ++j) {
+            if (!quantizers[j]->bits) continue;
+            if (quantizers[j]->step != KURE_STEP_FREE) {
+                return kure_fail(error, KURE_ERROR_INPUT, "--lapq-images: LAPQ moves steps freely: step=power_of_two does not go with it");
+            }
+            if (quantizers[j]->bits > 8 || p.first_bits > 8 || p.last_bits > 8) {
+                return kure_fail(error, KURE_ERROR_INPUT, "--lapq-images: LAPQ serves 2 to 8 bits");
+            }
+        }
+    }
+    return KURE_OK;
+}
+
 static int check_request(const char *command, const struct kure_evaluation_request *r)
 {
     struct kure_error error;
     if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error(command, "more than %d combinations", KURE_MOST_POINTS);
     if (kure_points_check(&r->points, &error) != KURE_OK) return kure_usage_error(command, "%s", error.text);
     int activations = quantizes_activations(&r->points);
-    if (r->simulate && (r->points.given || r->calibration_images || r->bn_images || r->bias_images || r->equalize)) {
+    if (r->simulate && (r->points.given || r->calibration_images || r->bn_images || r->bias_images || r->lapq_images || r->equalize)) {
         return kure_usage_error(command, "--simulate takes quantizers, ranges and batch norm as they were trained: leave other options of them out");
     }
     if (r->calibration_images && !activations) {
         return kure_usage_error(command, "--calibration-images %d: no activations are quantized: say --activation-bits", r->calibration_images);
     }
-    if (r->seed_given && !r->bn_images && !r->bias_images && !activations) {
-        return kure_usage_error(command, "--seed: nothing is drawn: no activations are quantized, no --bn-images and no --bias-images");
+    if (r->seed_given && !r->bn_images && !r->bias_images && !r->lapq_images && !activations) {
+        return kure_usage_error(command, "--seed: nothing is drawn: no activations are quantized, and no --bn-images, --bias-images or --lapq-images");
     }
     if (r->bias_images && !r->points.given) return kure_usage_error(command, "--bias-images %d: nothing is quantized", r->bias_images);
+    if (r->lapq_images && check_lapq(&r->points, &error) != KURE_OK) return kure_usage_error(command, "%s", error.text);
 #ifndef _OPENMP
     if (r->threads > 1) return kure_usage_error(command, "--threads %d: this build has OPENMP=0", r->threads);
 #endif
@@ -207,7 +250,7 @@ static const struct option eval_options[] = {{"simulate", no_argument, NULL, 's'
 static const struct option sweep_options[] = {{"shard", required_argument, NULL, 'd'}, {"jobs", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0}};
 static const struct option common_options[] = {
     {"quantize", required_argument, NULL, 'q'},  {"images", required_argument, NULL, 'i'}, {"threads", required_argument, NULL, 't'},
-    {"calibration-images", required_argument, NULL, 'c'}, {"bn-images", required_argument, NULL, 'b'}, {"bias-images", required_argument, NULL, 'a'}, {"seed", required_argument, NULL, 'e'},
+    {"calibration-images", required_argument, NULL, 'c'}, {"bn-images", required_argument, NULL, 'b'}, {"bias-images", required_argument, NULL, 'a'}, {"lapq-images", required_argument, NULL, 'l'}, {"seed", required_argument, NULL, 'e'},
     {"equalize", no_argument, NULL, 'z'},        {"csv", required_argument, NULL, 'v'},       {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 enum { COMMON = sizeof common_options / sizeof common_options[0] };
 
@@ -228,7 +271,7 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
         struct kure_error error;
         enum kure_status status = KURE_OK;
         const char *name = c == '?' || c == ':' ? "" : options[which].name;
-        int *counts[] = {['i'] = &r->images, ['t'] = &r->threads, ['c'] = &r->calibration_images, ['b'] = &r->bn_images, ['a'] = &r->bias_images, ['w'] = &r->jobs};
+        int *counts[] = {['i'] = &r->images, ['t'] = &r->threads, ['c'] = &r->calibration_images, ['b'] = &r->bn_images, ['a'] = &r->bias_images, ['l'] = &r->lapq_images, ['w'] = &r->jobs};
         switch (c) {
         case 'h': return fputs(help, stdout), 0;
         case 'v': r->csv = optarg; break;

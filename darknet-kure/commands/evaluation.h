@@ -15,7 +15,7 @@ struct kure_evaluation_request {
     int equalize;
     int simulate;                      /* eval */
     int shard, shards, jobs;           /* sweep; 0: not given */
-    int calibration_images, bn_images, bias_images; /* 0: not given */
+    int calibration_images, bn_images, bias_images, lapq_images; /* 0: not given */
     uint64_t seed;
     int seed_given;
 };
@@ -41,8 +41,9 @@ struct kure_evaluation {
     const struct kure_evaluation_request *request;
     network *net;
     struct kure_ptq *ptq;
-    struct kure_images *images, *bn_images, *bias_images; /* NULL without the option of that name */
+    struct kure_images *images, *bn_images, *bias_images, *lapq_images; /* NULL without the option of that name */
     struct kure_correction *correction;
+    struct kure_lapq_steps *lapq;
     struct kure_calibration *calibration;   /* NULL: no point quantizes activations */
     int calibration_images;
 };

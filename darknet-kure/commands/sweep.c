@@ -31,8 +31,8 @@ static const char help[] =
     "                            many as there are threads; 1: one point on all of them)\n"
     "  --threads N               processor threads (default: all)\n"
     "  --images N                the first N images of the validation list only\n"
-    "  --calibration-images N, --bn-images N, --bias-images N, --equalize,\n"
-    "  --seed N                  as in eval\n"
+    "  --calibration-images N, --bn-images N, --bias-images N, --lapq-images N,\n"
+    "  --equalize, --seed N      as in eval\n"
     "  --json FILE               write the table as JSON as well\n"
     "  --help                    this text\n\n"
     "Robustness: the mean top-1 over the points without the float one; along step ratios the\n"
@@ -65,9 +65,10 @@ static void describe_images(const struct sweep *s, FILE *out)
         int count, drawn;
     } uses[] = {{"--calibration-images", r->calibration_images, kure_evaluation_draws(r)},
                 {"--bn-images", r->bn_images, r->bn_images},
-                {"--bias-images", r->bias_images, r->bias_images}};
+                {"--bias-images", r->bias_images, r->bias_images},
+                {"--lapq-images", r->lapq_images, r->lapq_images}};
     kure_images_describe(s->evaluation.images, out);
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 4; ++i) {
         if (!uses[i].drawn) continue;
         struct kure_images *drawn = kure_images_sample(s->evaluation.net, r->data, uses[i].count, r->seed, uses[i].option);
         kure_images_describe(drawn, out);
@@ -90,8 +91,8 @@ static void make_head(struct sweep *s, const struct kure_network *k)
     kure_hash_text(text, images);
     free(text);
     if (kure_hash_file(r->cfg, cfg, &error) != KURE_OK) kure_stop(&error);
-    if (!keys || asprintf(&text, "%s%s %s images=%d calibration_images=%d bn_images=%d bias_images=%d equalize=%d seed=%llu", keys, cfg,
-                          images, r->images, r->calibration_images, r->bn_images, r->bias_images, r->equalize,
+    if (!keys || asprintf(&text, "%s%s %s images=%d calibration_images=%d bn_images=%d bias_images=%d lapq_images=%d equalize=%d seed=%llu", keys, cfg,
+                          images, r->images, r->calibration_images, r->bn_images, r->bias_images, r->lapq_images, r->equalize,
                           (unsigned long long)r->seed) < 0) {
         kure_stop(&(struct kure_error){"not enough memory"});
     }

@@ -60,36 +60,6 @@ static void add_sums(const float *x, size_t n, struct kure_codec codec, struct k
     }
 }
 
-/* x [in, out]: [parts][n], each part with a step of its own. On an error x is
- * as it was. */
-static enum kure_status quantize_parts(float *x, size_t parts, size_t n, const struct kure_quantizer *q,
-                                       const struct kure_noise *noise, struct kure_quantization *out,
-                                       struct kure_error *error)
-{
-    enum kure_status status = KURE_OK;
-    if (q->bits == 0) {
-        struct kure_statistics s;
-        kure_statistics_compute(x, parts * n, &s);
-        out->signal = (double)s.n * (s.m2 + s.mean * s.mean);
-        return status;
-    }
-    struct kure_scale *scales = malloc((parts ? parts : 1) * sizeof *scales);
-    if (!scales) return kure_fail_memory(error);
-
-    KURE_PARALLEL(parts * n,
-        for (size_t p = 0; p < parts; p++)
-            if (kure_scale_find(x + p * n, n, q, &scales[p], NULL) != KURE_OK) scales[p].step = NAN);
-    for (size_t p = 0; p < parts && status == KURE_OK; p++)
-        if (isnan(scales[p].step)) status = kure_scale_find(x + p * n, n, q, &scales[p], error);
-    for (size_t p = 0; p < parts && status == KURE_OK; p++) {
-        struct kure_codec codec = kure_codec_from(kure_codec_of(scales[p], q, noise), p * n);
-        add_sums(x + p * n, n, codec, out);
-        kure_fake_quantize(x + p * n, x + p * n, n, scales[p], q, &codec.noise);
-    }
-    free(scales);
-    return status;
-}
-
 /* Rows that folding makes as good as zero against the largest stay float: their
  * weights would come back divided by next to nothing. */
 static int is_folded(const struct kure_tensor *t, size_t row, float largest)
@@ -98,41 +68,110 @@ static int is_folded(const struct kure_tensor *t, size_t row, float largest)
     return factor != 0 && !(fabsf(factor) < 0x1p-40f * largest);
 }
 
-static enum kure_status quantize_folded(const struct kure_tensor *t, const struct kure_quantizer *q,
-                                        const struct kure_noise *noise, struct kure_quantization *out,
-                                        struct kure_error *error)
+static float largest_factor(const struct kure_tensor *t)
 {
-    const struct kure_backend *cpu = kure_cpu();
-    size_t k = t->row_length, rows = 0;
     float largest = 0;
-    assert(t->scratch && t->variance);
-
     for (size_t c = 0; c < t->rows; c++)
         largest = fmaxf(largest, fabsf(kure_fold_factor(t->gamma[c], t->variance[c])));
-    for (size_t c = 0; c < t->rows; c++) /* scratch: [rows][k], the rows in question only */
-        if (is_folded(t, c, largest))
-            cpu->multiply(t->weights + c * k, t->scratch + rows++ * k, k,
-                          kure_fold_factor(t->gamma[c], t->variance[c]));
+    return largest;
+}
+
+/* What a quantizer sees of a tensor: values[parts][n], each part with a step of its own. */
+struct parts {
+    float *values;
+    size_t parts, n;
+    int folds;     /* values are folded copies, in scratch, of the rows that have a factor */
+    float largest; /* factor of folding */
+};
+
+static struct parts parts_of(const struct kure_tensor *t, const struct kure_quantizer *q, int fold)
+{
+    struct parts p = {.values = t->weights, .folds = fold && t->gamma};
+    size_t k = t->row_length, rows = t->rows;
+    if (p.folds) {
+        assert(t->scratch && t->variance);
+        p.values = t->scratch;
+        p.largest = largest_factor(t);
+        rows = 0;
+        for (size_t c = 0; c < t->rows; c++)
+            if (is_folded(t, c, p.largest))
+                kure_cpu()->multiply(t->weights + c * k, t->scratch + rows++ * k, k, kure_fold_factor(t->gamma[c], t->variance[c]));
+    }
     int by_row = q->granularity == KURE_GRANULARITY_CHANNEL;
-    enum kure_status status =
-        quantize_parts(t->scratch, by_row ? rows : 1, by_row ? k : rows * k, q, noise, out, error);
-    if (status != KURE_OK || q->bits == 0) return status;
-    for (size_t c = 0, row = 0; c < t->rows; c++)
-        if (is_folded(t, c, largest))
-            cpu->divide(t->scratch + row++ * k, t->weights + c * k, k,
-                        kure_fold_factor(t->gamma[c], t->variance[c]));
-    return KURE_OK;
+    p.parts = by_row ? rows : 1;
+    p.n = by_row ? k : rows * k;
+    return p;
+}
+
+/* scales [in, out]: [parts] at the front, to one for each row: from the last row on, in place. */
+static void spread_to_rows(const struct kure_tensor *t, const struct kure_quantizer *q, const struct parts *p, struct kure_scale *scales)
+{
+    size_t part = p->parts;
+    struct kure_scale whole = scales[0];
+    for (size_t c = t->rows; c-- > 0;) {
+        if (p->folds && !is_folded(t, c, p->largest)) scales[c] = (struct kure_scale){0, 0};
+        else scales[c] = q->granularity == KURE_GRANULARITY_CHANNEL ? scales[--part] : whole;
+    }
+}
+
+enum kure_status kure_tensor_scales(const struct kure_tensor *t, const struct kure_quantizer *q, int fold, struct kure_scale *scales,
+                                    struct kure_error *error)
+{
+    enum kure_status status = kure_quantizer_check(q, error);
+    if (status != KURE_OK) return status;
+    struct parts p = parts_of(t, q, fold);
+    KURE_PARALLEL(p.parts * p.n,
+        for (size_t i = 0; i < p.parts; i++)
+            if (kure_scale_find(p.values + i * p.n, p.n, q, &scales[i], NULL) != KURE_OK) scales[i].step = NAN);
+    for (size_t i = 0; i < p.parts && status == KURE_OK; i++) /* again, for the sentence */
+        if (isnan(scales[i].step)) status = kure_scale_find(p.values + i * p.n, p.n, q, &scales[i], error);
+    if (status == KURE_OK) spread_to_rows(t, q, &p, scales);
+    return status;
+}
+
+static void quantize_parts(const struct kure_tensor *t, const struct kure_quantizer *q, const struct parts *p,
+                           const struct kure_scale *scales, const struct kure_noise *noise, struct kure_quantization *out)
+{
+    size_t row = 0;
+    for (size_t i = 0; i < p->parts; i++, row++) {
+        while (p->folds && row < t->rows && !is_folded(t, row, p->largest)) row++;
+        if (p->n == 0) return;
+        float *x = p->values + i * p->n;
+        struct kure_codec codec = kure_codec_from(kure_codec_of(scales[row], q, noise), i * p->n);
+        add_sums(x, p->n, codec, out);
+        kure_fake_quantize(x, x, p->n, scales[row], q, &codec.noise);
+    }
+}
+
+void kure_tensor_quantize(const struct kure_tensor *t, const struct kure_quantizer *q, int fold, const struct kure_scale *scales,
+                          const struct kure_noise *noise, struct kure_quantization *out)
+{
+    struct parts p = parts_of(t, q, fold);
+    size_t k = t->row_length, row = 0;
+    *out = (struct kure_quantization){0};
+    if (q->bits == 0) {
+        struct kure_statistics s;
+        kure_statistics_compute(p.values, p.parts * p.n, &s);
+        out->signal = (double)s.n * (s.m2 + s.mean * s.mean);
+        return;
+    }
+    quantize_parts(t, q, &p, scales, noise, out);
+    for (size_t c = 0; p.folds && c < t->rows; c++)
+        if (is_folded(t, c, p.largest))
+            kure_cpu()->divide(t->scratch + row++ * k, t->weights + c * k, k, kure_fold_factor(t->gamma[c], t->variance[c]));
 }
 
 enum kure_status kure_quantize_tensor(const struct kure_tensor *tensor, const struct kure_quantizer *q, int fold,
                                       const struct kure_noise *noise, struct kure_quantization *out,
                                       struct kure_error *error)
 {
-    int by_row = q->granularity == KURE_GRANULARITY_CHANNEL;
     enum kure_status status = kure_quantizer_check(q, error);
     *out = (struct kure_quantization){0};
     if (status != KURE_OK) return status;
-    if (fold && tensor->gamma) return quantize_folded(tensor, q, noise, out, error);
-    return quantize_parts(tensor->weights, by_row ? tensor->rows : 1,
-                          by_row ? tensor->row_length : tensor->rows * tensor->row_length, q, noise, out, error);
+    struct kure_scale *scales = malloc((tensor->rows ? tensor->rows : 1) * sizeof *scales);
+    if (!scales) return kure_fail_memory(error);
+    if (q->bits) status = kure_tensor_scales(tensor, q, fold, scales, error);
+    if (status == KURE_OK) kure_tensor_quantize(tensor, q, fold, scales, noise, out);
+    free(scales);
+    return status;
 }

@@ -65,6 +65,15 @@ enum kure_status kure_summary_scale(const struct kure_summary *s, const struct k
     return KURE_OK;
 }
 
+struct kure_scale kure_scale_times(struct kure_scale scale, double ratio, const struct kure_quantizer *q)
+{
+    if (ratio == 1) return scale;
+    double low = ((double)kure_lowest_code(q) - scale.zero_point) * scale.step;
+    double step = scale.step * ratio;
+    if (q->step == KURE_STEP_POWER_OF_TWO && step > 0) step = nearest_power_of_two(step);
+    return (struct kure_scale){(float)step, kure_range_zero_point((struct kure_range){low, 0}, step, q)};
+}
+
 /* ---- of one tensor ----------------------------------------------------------- */
 
 static void add_deviation(const float *x, size_t n, struct kure_summary *s)

@@ -210,6 +210,10 @@ enum { KURE_HISTOGRAM_BINS = 8192 };
 KURE_CHECKED enum kure_status kure_scale_find(const float *x, size_t n, const struct kure_quantizer *q,
                                               struct kure_scale *scale, struct kure_error *error);
 
+/* The scale with its step multiplied by ratio (> 0), and for power_of_two rounded to the
+ * nearest in log2; a free zero point moves so that the lower end of the range stays. */
+struct kure_scale kure_scale_times(struct kure_scale scale, double ratio, const struct kure_quantizer *q);
+
 /* The same from batches of values that come one after another, for any policy
  * (core/observer.c). Memory does not grow with them: a histogram's bins widen
  * to twice their width when a value lies outside. The same bits for any number
@@ -274,6 +278,20 @@ struct kure_quantization {
     double signal; /* sum of x^2 */
     double noise;  /* sum of (x - Q(x))^2 */
 };
+
+/* The scale of each row of a tensor's weights, by the truncation policy of q.
+ * fold   [in]:  1: of the folded tensor, w*s with s = gamma/sqrt(variance + 1e-5);
+ *               scratch is needed then and overwritten
+ * scales [out]: [rows]; alike with granularity=tensor. Step 0: a row of zeros, or one
+ *               with |s| < 2^-40 of the largest, which stays float
+ * KURE_ERROR_INPUT as kure_scale_find. */
+KURE_CHECKED enum kure_status kure_tensor_scales(const struct kure_tensor *tensor, const struct kure_quantizer *q, int fold,
+                                                 struct kure_scale *scales, struct kure_error *error);
+
+/* Replaces a tensor's weights by their quantized values under these scales; else as
+ * kure_quantize_tensor. */
+void kure_tensor_quantize(const struct kure_tensor *tensor, const struct kure_quantizer *q, int fold, const struct kure_scale *scales,
+                          const struct kure_noise *noise, struct kure_quantization *out);
 
 /* Replaces a tensor's weights by their quantized values.
  * fold  [in]: 1: Q(w*s)/s with s = gamma/sqrt(variance + 1e-5): the grid is that

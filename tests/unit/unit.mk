@@ -8,7 +8,7 @@
 # test_same_bits skips the comparison of thread counts, and says so.
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
-UNIT_LIBRARIES = $(if $(wildcard $(SYSROOT)),-L$(SYSROOT)/usr/lib/$(shell $(CC) -dumpmachine)) -lcmocka -lm
+UNIT_LIBRARIES = $(if $(wildcard $(SYSROOT)),-L$(SYSROOT)/usr/lib/$(shell $(CC) -dumpmachine)) -lcmocka -lnlopt -lm
 
 $(BUILD)/unit/test_%: tests/unit/test_%.c tests/unit/check.c tests/unit/check.h $(HEADERS) $(BUILD)/libkure.a
 	@mkdir -p $(@D)
