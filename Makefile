@@ -170,7 +170,7 @@ demo:
 paper:
 	@scripts/setup.sh build blas demo
 	@$(MAKE) --no-print-directory all
-	@$(PYTHON) scripts/paper.py; status=$$?; $(PYTHON) scripts/paper_quantization.py && exit $$status
+	@status=0; for script in paper paper_ablations paper_quantization; do $(PYTHON) scripts/$$script.py || status=$$?; [ $$status -lt 128 ] || break; done; exit $$status
 
 test:
 	@scripts/setup.sh build blas demo test
@@ -213,7 +213,7 @@ help:
 #H make                    build/darknet: Debian's Darknet, patched, with the plugin
 #H make demo               the whole story on Fashion-MNIST in under ten minutes: build/demo/report.html
 #H make test               everything that must hold, from nothing
-#H make paper              README's tables, three seeds: the demo, then quantization-aware training (about two hours)
+#H make paper              README's tables, three seeds: the demo, the paper's ablations, then quantization-aware training (hours)
 #H make bench              speed, as ratios measured in one run
 #H make check-patches      patches apply, build and come out, on Debian's tree and upstream's
 #H make setup              install every Debian package that the targets above need

@@ -21,10 +21,11 @@ pictures=$build/fashion-mnist
 
 bits=8,6,5,4,3,2
 ratios=0.8,0.9,1.0,1.1,1.2,1.4
+low_bits=4,3,2
+far_ratios=0.5,0.6,0.7,1.7,2.0
 narrow_mse=weight_truncation=mse,weight_grid=narrow
 declare -A settings=(
     [raw]="$narrow_mse,weight_granularity=tensor,batchnorm=train"
-    [folded]="$narrow_mse,weight_granularity=tensor,batchnorm=fold"
     [channel]="$narrow_mse,weight_granularity=channel,batchnorm=fold"
 )
 models="baseline control kure"
@@ -167,28 +168,41 @@ table() {
     mark_done "$step" "$key"
 }
 
+# sweep STEP FILE COMMAND...: the same for a sweep, which goes on from what its file holds
+sweep() {
+    local step=$1 file=$2 key
+    shift 2
+    key=$(key_of "$@" "$pictures"/complete.json)
+    is_done "$step" "$key" "$file" && return
+    [ "$(cat "$out/stamps/$step.begun" 2>/dev/null)" = "$key" ] || rm -f "$file"
+    mark_done "$step.begun" "$key"
+    run progress "$out/logs/$step.out" "$@" --csv "$file"
+    mark_done "$step" "$key"
+}
+
 evaluate() {
     local name=$1 setting
     local network=("$out/$name.cfg" "$out/$name.weights")
     local count=()
     [ "$images" = 0 ] || count=(--images "$images")
-    stage "Evaluating $name: $bits bits x step ratios $ratios, in three settings"
+    stage "Evaluating $name at $bits bits and step ratios 0.5 to 2, per tensor and per channel"
     table "stats-$name" "$out/$name.stats.csv" "$darknet" kure stats "${network[@]}" --weight-truncation mse --weight-granularity tensor
-    table "eval-$name-float" "$out/points/$name-float.csv" "$darknet" kure eval "${network[@]}" "$out/fashion.data" "${count[@]}"
-    for setting in raw folded channel; do
-        table "eval-$name-$setting" "$out/points/$name-$setting.csv" "$darknet" kure eval "${network[@]}" "$out/fashion.data" \
+    for setting in raw channel; do
+        sweep "bits-$name-$setting" "$out/points/$name-$setting-bits.csv" "$darknet" kure sweep "${network[@]}" "$out/fashion.data" \
             --quantize "${settings[$setting]}" --weight-bits $bits --weight-step-ratio $ratios "${count[@]}"
+        sweep "steps-$name-$setting" "$out/points/$name-$setting-steps.csv" "$darknet" kure sweep "${network[@]}" "$out/fashion.data" \
+            --quantize "${settings[$setting]}" --weight-bits $low_bits --weight-step-ratio $far_ratios "${count[@]}"
     done
 }
 
 # All points in one table, the model in its first column.
 write_sweep() {
-    local name setting
+    local name setting part
     {
-        sed -n '1s/^/model,/p' "$out/points/baseline-float.csv"
+        sed -n '1s/^/model,/p' "$out/points/baseline-raw-bits.csv"
         for name in $models; do
-            for setting in float raw folded channel; do
-                sed "1d; s/^/$name,/" "$out/points/$name-$setting.csv"
+            for setting in raw channel; do
+                for part in bits steps; do sed "1d; s/^/$name,/" "$out/points/$name-$setting-$part.csv"; done
             done
         done
     } >"$out/sweep.csv.tmp"

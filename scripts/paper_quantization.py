@@ -8,18 +8,15 @@ and prints every promise ("mark") with its number and PASS or MISSED. Exit statu
 Test: tests/test_paper_quantization.py
 """
 import argparse
-import csv
-import hashlib
 import pathlib
 import re
 import statistics
-import subprocess
 import sys
 
 import paper
+import paper_seed
+from paper_seed import top1
 
-DARKNET = pathlib.Path("build/darknet")
-PICTURES = pathlib.Path("build/fashion-mnist/fashion.data")
 BITS, BATCHNORM_IMAGES = 4, 1280
 RATES = {"dorefa": 0.1}  # it scales its weights to -1..1, so that a step of 0.02 hardly moves them; the others keep the cfg's
 
@@ -54,27 +51,8 @@ GROUPS = {  # what differs from the quantizer of training, at 4 bits where nothi
 FLOAT_LOSS, LEAST = 1.0, (3, 2)  # points that QAT at 4 bits may cost; widths below the trained one
 
 
-class Seed:
-    """One seed's folder: cfgs, weights, evaluations; steps that are done carry the hash of what they were made from."""
-
-    def __init__(self, folder: pathlib.Path, seed: int, images: int):
-        self.folder, self.seed, self.images = folder, seed, images
-        folder.mkdir(parents=True, exist_ok=True)
-        self.data = folder / "fashion.data"
-        if PICTURES.exists():
-            self.data.write_text(re.sub(r"^backup=.*$", f"backup={folder}", PICTURES.read_text(), flags=re.M))
-
-    def step(self, out: pathlib.Path, command: list[str], inputs: list[pathlib.Path]) -> None:
-        text = "\n".join([*command, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in [DARKNET, *inputs])])
-        stamp, made_from = out.with_name(out.name + ".stamp"), hashlib.sha256(text.encode()).hexdigest()
-        if out.exists() and stamp.exists() and stamp.read_text() == made_from:
-            return
-        stamp.unlink(missing_ok=True)
-        with open(self.folder / "messages.log", "a", encoding="utf-8") as log:
-            status = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
-        if status or not out.exists():
-            sys.exit(f"'{' '.join(command)}' failed (status {status}); its messages are in {log.name}")
-        stamp.write_text(made_from)
+class Network(paper_seed.Seed):
+    """The demo's network with ReLU."""
 
     def cfg(self, name: str, source: str, section: str) -> pathlib.Path:
         text = pathlib.Path(source).read_text()
@@ -86,18 +64,12 @@ class Seed:
         path.write_text(text.replace("[convolutional]", section + "[convolutional]", 1))
         return path
 
-    def train(self, name: str, source: str, section: str, start: pathlib.Path | None = None) -> pathlib.Path:
-        cfg, out = self.cfg(name, source, section), self.folder / f"{name}.weights"
-        more = [str(start), "-clear"] if start else []
-        self.step(out, [str(DARKNET), "classifier", "train", str(self.data), str(cfg), *more], [cfg, *([start] if start else [])])
-        return out
+    def train_model(self, name: str, source: str, section: str, start: pathlib.Path | None = None) -> pathlib.Path:
+        return self.train(name, self.cfg(name, source, section), start)
 
-    def evaluate(self, name: str, point: str, options: list[str], cfg: pathlib.Path | None = None) -> list[dict]:
-        cfg, weights, out = cfg or self.folder / f"{name}.cfg", self.folder / f"{name}.weights", self.folder / f"{name}.{point}.csv"
-        count = ["--images", str(self.images)] if self.images else []
-        self.step(out, [str(DARKNET), "kure", "eval", str(cfg), str(weights), str(self.data), *count, *options, "--csv", str(out)], [cfg, weights])
-        with open(out, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+    def evaluate_model(self, name: str, point: str, options: list[str], cfg: pathlib.Path | None = None) -> list[dict]:
+        cfg, weights = cfg or self.folder / f"{name}.cfg", self.folder / f"{name}.weights"
+        return self.evaluate(self.folder / f"{name}.{point}.csv", cfg, weights, options)
 
     def dorefa_group(self, group: str) -> dict[str, float]:
         """Its weights are those of the forward pass, so that only the quantizer of training can run, with another width."""
@@ -105,25 +77,25 @@ class Seed:
         found = {}
         for change in changes.get(group, []):
             cfg = self.cfg(f"dorefa.{change}", "cfg/fashion-qat.cfg", quantization(method="dorefa", batchnorm="train") + change + "\n")
-            found[change.split("=")[1]] = float(self.evaluate("dorefa", f"simulate.{change}", ["--simulate"], cfg)[0]["top1"])
+            found[change.split("=")[1]] = float(self.evaluate_model("dorefa", f"simulate.{change}", ["--simulate"], cfg)[0]["top1"])
         return found
 
     def run(self) -> dict[str, dict]:
         """Model -> {"float": top-1, "trained": top-1 as trained, group: {point: top-1}}"""
         print(f"\n== seed {self.seed} ==\ntraining the float network", flush=True)
-        start, found = self.train("baseline", "cfg/fashion.cfg", ""), {}
+        start, found = self.train_model("baseline", "cfg/fashion.cfg", ""), {}
         for name, (title, section) in MODELS.items():
             print(title, flush=True)
-            self.train(name, "cfg/fashion-qat.cfg", section, start)
-            row = found[name] = {"float": None if name == "dorefa" else top1(self.evaluate(name, "float", []))[0]}
-            row["trained"] = top1(self.evaluate(name, "simulate", ["--simulate"]))[0] if "[quantization]" in section else None
+            self.train_model(name, "cfg/fashion-qat.cfg", section, start)
+            row = found[name] = {"float": None if name == "dorefa" else top1(self.evaluate_model(name, "float", []))[0]}
+            row["trained"] = top1(self.evaluate_model(name, "simulate", ["--simulate"]))[0] if "[quantization]" in section else None
             for group, calls in GROUPS.items():
                 if name == "dorefa":
                     row[group] = self.dorefa_group(group)
                     continue
                 row[group] = {}
                 for i, options in enumerate(calls):
-                    rows = self.evaluate(name, f"{group}.{i}", ["--activation-bits", str(BITS), "--bn-images", str(BATCHNORM_IMAGES), *options])
+                    rows = self.evaluate_model(name, f"{group}.{i}", ["--activation-bits", str(BITS), "--bn-images", str(BATCHNORM_IMAGES), *options])
                     labels = [f"{value} {i}" if len(calls) > 1 else value for value in options[options.index(key_of(options)) + 1].split(",")]
                     row[group].update(zip(labels, top1(rows)))
         return found
@@ -133,10 +105,6 @@ def key_of(options: list[str]) -> str:
     """The option that has the list."""
     return next((word for word, value in zip(options, options[1:]) if word.startswith("--") and "," in value),
                 next(word for word in reversed(options) if word.startswith("--") and not word.endswith("-value")))
-
-
-def top1(rows: list[dict]) -> list[float]:
-    return [float(row["top1"]) for row in rows]
 
 
 def spread(values: list[float | None]) -> str:
@@ -197,11 +165,11 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=5000, help="evaluate on the first N test images; 0: all (default: %(default)s)")
     arguments = parser.parse_args()
     names = paper.seed_numbers(parser, arguments.seeds)
-    if not PICTURES.exists() or not DARKNET.exists():
+    if not paper_seed.PICTURES.exists() or not paper_seed.DARKNET.exists():
         print("build/darknet or the images are missing: run 'make paper'", file=sys.stderr)
         return 1
     try:
-        seeds = [Seed(arguments.out / f"seed-{seed}", seed, arguments.images).run() for seed in names]
+        seeds = [Network(arguments.out / f"seed-{seed}", seed, arguments.images).run() for seed in names]
     except KeyboardInterrupt:
         print("Stopped. Run the same command again to go on from here.", file=sys.stderr)
         return 130

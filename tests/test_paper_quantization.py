@@ -8,6 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 import paper_quantization as paper  # noqa: E402
+import paper_seed  # noqa: E402
 
 
 def seed(**changes):
@@ -51,7 +52,7 @@ def test_marks_missed(changes, missed):
 def test_cfgs(tmp_path, monkeypatch):
     """Every model's cfg is the demo's network with relu and its own sections."""
     monkeypatch.chdir(ROOT)
-    run = paper.Seed(tmp_path, 7, 100)
+    run = paper.Network(tmp_path, 7, 100)
     for name, (_, section) in paper.MODELS.items():
         text = run.cfg(name, "cfg/fashion-qat.cfg", section).read_text()
         assert "leaky" not in text and text.count("[convolutional]") == 6 and "seed=7" in text
@@ -62,8 +63,8 @@ def test_a_step_is_done_once(tmp_path, monkeypatch):
     """Again after its inputs have changed; a failure is named and leaves no stamp."""
     program = tmp_path / "darknet"
     program.write_text("#!/bin/sh\n")
-    monkeypatch.setattr(paper, "DARKNET", program)
-    run, out, made_from = paper.Seed(tmp_path / "seed", 1, 0), tmp_path / "out.csv", tmp_path / "input"
+    monkeypatch.setattr(paper_seed, "DARKNET", program)
+    run, out, made_from = paper.Network(tmp_path / "seed", 1, 0), tmp_path / "out.csv", tmp_path / "input"
     made_from.write_text("one")
     command = [sys.executable, "-c", f"open({str(out)!r}, 'a').write('x')"]
     for text, expected in (("one", "x"), ("one", "x"), ("two", "xx")):
@@ -76,7 +77,7 @@ def test_a_step_is_done_once(tmp_path, monkeypatch):
 
 
 def test_evaluations_are_read(tmp_path, monkeypatch):
-    run = paper.Seed(tmp_path, 1, 50)
+    run = paper.Network(tmp_path, 1, 50)
     seen = []
 
     def step(self, out, command, inputs):
@@ -85,6 +86,6 @@ def test_evaluations_are_read(tmp_path, monkeypatch):
             writer = csv.writer(file)
             writer.writerows([["top1"], ["88.5"], ["87.25"]])
 
-    monkeypatch.setattr(paper.Seed, "step", step)
-    assert paper.top1(run.evaluate("ste", "bits.0", ["--weight-bits", "8,4"])) == [88.5, 87.25]
+    monkeypatch.setattr(paper.Network, "step", step)
+    assert paper.top1(run.evaluate_model("ste", "bits.0", ["--weight-bits", "8,4"])) == [88.5, 87.25]
     assert "--images" in seen[0] and "50" in seen[0]
