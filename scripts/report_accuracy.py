@@ -72,7 +72,7 @@ def low_widths(axis: Axis | None) -> list[Value]:
 
 def draw(models: list[str], comparison: Comparison, axis: Axis, found: dict[str, dict[Value, list[float]]], title: str, size=None):
     import report_figures as figures
-    shown = textwrap.fill(title, TITLE)
+    shown = textwrap.fill(title, int(TITLE * (size or figures.PANEL)[0] / figures.PANEL[0]))
     options = {"size": size} if size else {}
     place = {v: float(v) if axis.kind == RATIO else i for i, v in enumerate(axis.values)}
     spreads = {m: [(place[v], mean(t), min(t), max(t)) for v, t in by_value.items()] for m, by_value in found.items()}
