@@ -174,6 +174,7 @@ paper:
 
 test:
 	@scripts/setup.sh build blas demo test
+	@scripts/setup.sh browser || echo 'Going on without the tests in a browser.'
 	@scripts/setup.sh threads || echo 'Going on without the tests under ThreadSanitizer.'
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run.sh

@@ -5,47 +5,44 @@
   report.py FILE... --figure FILE      one figure, accuracy over bits, as .svg or .png
 
 FILE is any mix of
-  eval tables       CSV or JSON of `darknet kure eval`, or CSV files with a `model` column
+  sweep tables      CSV or JSON of `darknet kure sweep`, or several below each other in a CSV file with a `model` column
+  eval tables       the same of `darknet kure eval`
   training logs     the CSV named by `log=` in [kurtosis]
   stats tables      CSV or JSON of `darknet kure stats`
   theory tables     CSV or JSON of `darknet kure theory`, of distributions or of layers
   CFG,WEIGHTS       a network, for the histograms of its weights
 each recognised by its contents. NAME= in front gives the model's name (default: the file's
-name up to the first dot). Tables of the same model, say of several seeds, are averaged.
+name up to the first dot). Sweeps are compared where their grid_hash is the same; one name may
+stand for several weights, say of several seeds, with --average only. Tables of eval do not say
+of which weights they are: those of the same name are averaged.
 
 Test: tests/test_report.py
 """
 import argparse
+import dataclasses
 import html
+import math
 import pathlib
 import sys
 
-from report_files import (Inputs, compared, float_accuracy, headline, mean, read_argument, select, settings, show, values_of)
+import report_accuracy
+from report_comparisons import Comparison, along, comparisons
+from report_files import Inputs, mean, read_argument, show
 from report_weights import Failure
 
 STYLE = (pathlib.Path(__file__).with_name("report.css"))
 SAMPLES = 10  # rows of a training log that the page's table shows
+WIDE = 8  # columns of a table that a panel has room for
 MANY_LAYERS = 12  # more layers than this share a panel
+SCORE = ("Robustness: the mean top-1 over all quantized points of the grid; along step ratios the area under accuracy divided by its width. "
+         "In percent, and as a share of the float network's top-1. Comparable within a row only.")
+FRAGILE = "What a quantizer may not get wrong: the top-1 lost from the best to the worst value of each axis, mean over the others."
 DEMO = {"baseline": "trained in float", "control": "baseline, fine-tuned without KURE", "kure": "baseline, fine-tuned with KURE"}
 
 Table = tuple[list[str], list[list[str]]]
 
 
 # ---- tables ---------------------------------------------------------------
-
-
-def bits_table(inputs: Inputs, models: list[str], setting: tuple) -> Table:
-    bits = values_of(inputs, "weight_bits")[::-1]
-    rows = [[model, show(float_accuracy(inputs, model), 2),
-             *[show(mean(select(inputs, model, setting, weight_bits=b)), 2) for b in bits]] for model in models]
-    return ["model", "float", *[f"{b:g} bits" for b in bits]], [r for r in rows if any(r[2:])]
-
-
-def ratio_table(inputs: Inputs, models: list[str], setting: tuple, bits: float) -> Table:
-    ratios = values_of(inputs, "weight_step_ratio")
-    rows = [[model, *[show(mean(select(inputs, model, setting, weight_bits=bits, weight_step_ratio=r)), 2) for r in ratios]]
-            for model in models]
-    return ["model", *[f"ratio {r:g}" for r in ratios]], [r for r in rows if any(r[1:])]
 
 
 def log_table(inputs: Inputs, shown: list[str], columns: list[str]) -> Table:
@@ -94,6 +91,15 @@ def noise_table(inputs: Inputs, models: list[str], column: str) -> Table:
     return ["model", *[f"layer {n}" for n in numbers]], rows
 
 
+def narrow(table: Table) -> Table:
+    """A table of many columns and few rows is turned round."""
+    header, rows = table
+    if len(header) <= WIDE or len(rows) + 1 >= len(header):
+        return table
+    first, *others = [list(column) for column in zip(header, *rows)]
+    return first, others
+
+
 def print_table(table: Table) -> None:
     header, rows = table
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
@@ -115,7 +121,7 @@ def html_table(table: Table) -> str:
 def panel(figure, title: str, table: Table) -> str:
     import report_figures
     svg = report_figures.to_svg(figure, html.escape(title, quote=True))
-    return f"<figure>{svg}<details><summary>Numbers: {html.escape(title)}</summary>{html_table(table)}</details></figure>"
+    return f"<figure>{svg}<details><summary>Numbers: {html.escape(title)}</summary>{html_table(narrow(table))}</details></figure>"
 
 
 def section(title: str, text: str, panels: list[str]) -> str:
@@ -124,19 +130,26 @@ def section(title: str, text: str, panels: list[str]) -> str:
     return f"<section><h2>{html.escape(title)}</h2><p>{html.escape(text)}</p><div class=panels>{''.join(panels)}</div></section>"
 
 
-def accuracy_sections(inputs: Inputs, models: list[str]) -> str:
-    import report_figures as figures
-    found, bits = settings(inputs), values_of(inputs, "weight_bits")
-    ratios = values_of(inputs, "weight_step_ratio")
-    over_bits = [panel(figures.accuracy_over_bits(inputs, models, s, title), title, bits_table(inputs, models, s)) for s, title in found.items()]
-    over_ratio = []
-    for setting, title in found.items():
-        for b in [b for b in bits if b <= 4] if len(ratios) > 1 else []:
-            name = f"{b:g} bits, {title}"
-            over_ratio.append(panel(figures.accuracy_over_ratio(inputs, models, setting, b, name), name, ratio_table(inputs, models, setting, b)))
-    span = "Lines: mean over the step sizes; shaded: from the worst to the best of them. " if len(ratios) > 1 else ""
-    return (section("Accuracy over weight bits", span + "Only weights are quantized.", over_bits)
-            + section("Accuracy over step size", "What is left when the quantizer's step size is not the one that suits the weights best.", over_ratio))
+def robustness_section(models: list[str], found: list[Comparison]) -> str:
+    table = report_accuracy.robustness_table(models, found)
+    if not table[1]:
+        return ""
+    panels = [panel(*p) for p in (report_accuracy.fragility(models, c) for c in found if c.grid) if p]
+    return (f"<section><h2>Robustness</h2><p>{html.escape(SCORE)}</p>{html_table(table)}</section>"
+            + section("Fragility", FRAGILE, panels))
+
+
+def accuracy_sections(models: list[str], found: list[Comparison]) -> str:
+    """What is said of every panel of a section is said once."""
+    page = ""
+    for title, text, panels in report_accuracy.sections(models, found):
+        drawn = [(panel(figure, name, table), caption) for figure, name, table, caption in panels]
+        captions = {caption for _, caption in drawn}
+        if len(captions) == 1:
+            page += section(title, f"{text} {captions.pop()}".strip(), [figure for figure, _ in drawn])
+        else:
+            page += section(title, text, [figure.replace("<details>", f"<figcaption>{html.escape(c)}</figcaption><details>", 1) for figure, c in drawn])
+    return page
 
 
 def kurtosis_panels(inputs: Inputs, models: list[str], shown: list[str]) -> list[str]:
@@ -197,19 +210,59 @@ def theory_sections(inputs: Inputs, models: list[str]) -> str:
                       "is not the best one. Left of 1, values get clipped." + dotted, of_ratio))
 
 
-def write_page(inputs: Inputs, path: pathlib.Path) -> None:
+# ---- what is said ---------------------------------------------------------
+
+
+def compared(models: list[str], comparison: Comparison) -> tuple[str, str] | None:
+    """(reference, robust one): control and kure, or the first and the last of the others."""
+    shown = [m for m in models if comparison.rows.get(m)]
+    if len(shown) < 2:
+        return None
+    robust = "kure" if "kure" in shown else shown[-1]
+    return "control" if "control" in shown else next(m for m in shown if m != robust), robust
+
+
+def headline(inputs: Inputs, found: list[Comparison]) -> str:
+    """The result in one sentence: of the first comparison, at its fewest bits."""
+    if not found:
+        return "Training with KURE" if inputs.logs or not inputs.theory else "What another step size than the best one costs"
+    c, models = found[0], inputs.models()
+    pair = compared(models, c) or (next(m for m in models if c.rows.get(m)),)
+    axis = report_accuracy.width_axis(c)
+    low = min(v for v in axis.values if v) if axis else None
+    facts = []  # (what is said of it, top-1 of each model)
+    robust = all(m in c.scores for m in pair)
+    if robust:
+        facts.append((f"over {c.quantizers} quantizers", [c.scores[m] for m in pair]))
+    if axis and all(along(c.rows[m], axis).get(low) for m in pair):
+        facts.append((f"at {low:g} {axis.name}", [mean(along(c.rows[m], axis)[low]) for m in pair]))
+    elif not facts:
+        facts.append(("quantized", [mean([float(r["top1"]) for r in c.rows[m]]) for m in pair]))
+    if not any(math.isnan(c.plain[m]) for m in pair):
+        facts.append(("in float", [c.plain[m] for m in pair]))
+    what, values = facts[0]
+    start = f"{what[0].upper()}{what[1:]} ({c.title}) {pair[-1]} keeps {values[-1]:.1f} % top-1{' (its robustness)' if robust else ''}"
+    start += f" where {pair[0]} keeps {values[0]:.1f} %" if len(pair) > 1 else ""
+    rest = ", ".join(f"{what} " + " against ".join(f"{v:.1f} %" for v in values[::-1]) for what, values in facts[1:])
+    return f"{start}; {rest}." if rest else f"{start}."
+
+
+def write_page(inputs: Inputs, found: list[Comparison], notes: list[str], path: pathlib.Path) -> None:
     models = inputs.models()
-    found = settings(inputs)
-    first = html_table(bits_table(inputs, models, next(iter(found)))) if found else ""
-    known = "; ".join(f"{m}: {DEMO[m]}" for m in models if m in DEMO) if set(DEMO) <= set(models) else ""
-    ratios = values_of(inputs, "weight_step_ratio")
-    over = f", mean over step ratios {', '.join(f'{r:g}' for r in ratios)}" if len(ratios) > 1 else ""
-    caption = f"<p>Top-1 accuracy (%), {html.escape(next(iter(found.values())) + over)}. {known}</p>" if found else ""
+    first = caption = ""
+    if found:
+        known = "; ".join(f"{m}: {DEMO[m]}" for m in models if m in DEMO) if set(DEMO) <= set(models) else ""
+        over = report_accuracy.averaged(found[0], report_accuracy.width_axis(found[0]))
+        caption = f"<p>{html.escape(' '.join(filter(None, [f'Top-1 accuracy (%), {found[0].title}.', over, known and f'{known}.'])))}</p>"
+        first = html_table(report_accuracy.accuracy_table(found[0], models))
+    title = html.escape(headline(inputs, found)).replace(" %", chr(0xA0) + "%").replace("top-1", "<span>top-1</span>")
+    warned = "".join(f"<p class=note>Note: {html.escape(note)}</p>" for note in notes)
     page = f"""<!DOCTYPE html>
 <html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
 <title>darknet-kure report</title><style>{STYLE.read_text(encoding="utf-8")}</style></head>
-<body><main><header><h1>{html.escape(headline(inputs)).replace(" %", chr(0xA0) + "%")}</h1>{caption}{first}</header>
-{accuracy_sections(inputs, models)}{training_sections(inputs, models)}{weight_sections(inputs, models)}{theory_sections(inputs, models)}</main>
+<body><main><header><h1>{title}</h1>{warned}{caption}{first}</header>
+{robustness_section(models, found)}{accuracy_sections(models, found)}
+{training_sections(inputs, models)}{weight_sections(inputs, models)}{theory_sections(inputs, models)}</main>
 <script>addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(d => d.open = true))</script>
 </body></html>
 """
@@ -218,29 +271,36 @@ def write_page(inputs: Inputs, path: pathlib.Path) -> None:
     partial.replace(path)
 
 
-def print_summary(inputs: Inputs) -> None:
+def print_summary(inputs: Inputs, found: list[Comparison], notes: list[str]) -> None:
     models = inputs.models()
-    if inputs.points:
-        print(headline(inputs))
-    for setting, title in settings(inputs).items():
-        ratios = values_of(inputs, "weight_step_ratio")
-        print(f"\nTop-1 (%), {title}" + (f", mean over {len(ratios)} step ratios" if len(ratios) > 1 else ""))
-        print_table(bits_table(inputs, models, setting))
+    if found:
+        print(headline(inputs, found))
+    scores = report_accuracy.robustness_table(models, found)
+    if scores[1]:
+        print("\nRobustness: top-1 (%), and as a share of float, over a grid of quantizers")
+        print_table(scores)
+    for comparison in found:
+        print(f"\nTop-1 (%), {comparison.title}. {report_accuracy.averaged(comparison, report_accuracy.width_axis(comparison))}".rstrip())
+        print_table(report_accuracy.accuracy_table(comparison, models))
     if inputs.weights:
         print()
         print_table(kurtosis_table(inputs, models))
+    sys.stdout.flush()
+    for note in notes:
+        print(f"Note: {note}", file=sys.stderr)
 
 
-def write_figure(inputs: Inputs, path: str) -> None:
+def write_figure(inputs: Inputs, found: list[Comparison], path: str) -> None:
     import report_figures as figures
     if not path.endswith((".svg", ".png")):
         raise Failure(f"{path}: the figure must be a .svg or .png file")
-    found = settings(inputs)
-    if not found:
-        raise Failure("--figure needs a table of kure eval with quantized weights")
-    setting, title = next(iter(found.items()))
-    models = list(compared(inputs) or inputs.models())
-    figures.save(figures.accuracy_over_bits(inputs, models, setting, f"Top-1 with quantized weights, {title}", (5.2, 3.2)), path)
+    if not found or not report_accuracy.width_axis(found[0]):
+        raise Failure("--figure needs a table of kure eval or sweep with quantized weights at several widths")
+    models, first = inputs.models(), found[0]
+    shown = list(compared(models, first) or models)
+    titled = dataclasses.replace(first, title=f"Top-1 with quantized weights, {first.title}", rows={m: first.rows[m] for m in shown if m in first.rows})
+    drawn = report_accuracy.panel(shown, titled, report_accuracy.width_axis(first), size=(5.2, 3.2))
+    figures.save(drawn[0], path)
 
 
 def main() -> int:
@@ -248,21 +308,23 @@ def main() -> int:
     parser.add_argument("files", nargs="+", metavar="[NAME=]FILE")
     parser.add_argument("-o", "--output", type=pathlib.Path, metavar="FILE", help="the page to write")
     parser.add_argument("--figure", metavar="FILE", help="a figure to write: .svg or .png")
+    parser.add_argument("--average", action="store_true", help="average sweeps of several weights under one name, say of several seeds")
     arguments = parser.parse_args()
     try:
         inputs = Inputs()
         for argument in arguments.files:
             read_argument(argument, inputs)
+        found, notes = comparisons(inputs, arguments.average)
         if arguments.figure:
-            write_figure(inputs, arguments.figure)
+            write_figure(inputs, found, arguments.figure)
         if arguments.output:
-            write_page(inputs, arguments.output)
-        print_summary(inputs)
+            write_page(inputs, found, notes, arguments.output)
+        print_summary(inputs, found, notes)
     except Failure as failure:
         print(failure, file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"{error.filename}: cannot be written: {error.strerror}", file=sys.stderr)
+        print(f"{error.filename or 'standard output'}: cannot be written: {error.strerror}", file=sys.stderr)
         return 1
     for written in (arguments.figure, arguments.output):
         if written:

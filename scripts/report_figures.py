@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first
 import numpy as np  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-from report_files import Inputs, mean, select, values_of  # noqa: E402
+from report_files import Inputs  # noqa: E402
 
 # name of the CSS variable, colour on white, marker, line
 STYLES = (("series-0", "#6b6b6b", "o", ":"), ("series-1", "#0072b2", "s", "--"), ("series-2", "#d55e00", "^", "-"),
@@ -23,8 +23,8 @@ PANEL = (4.1, 3.0)  # inches
 UNIFORM = 1.8  # kurtosis of a uniform distribution
 
 plt.rcParams.update({
-    "svg.hashsalt": "kure", "font.size": 10, "font.family": "sans-serif", "axes.titlesize": 10.5, "axes.titleweight": "bold",
-    "axes.titlelocation": "left", "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
+    "svg.hashsalt": "kure", "font.size": 10, "font.family": "sans-serif", "figure.titlesize": 10.5,
+    "figure.titleweight": "bold", "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
     "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GRID,
     "grid.linewidth": 0.6, "axes.axisbelow": True, "lines.linewidth": 1.8, "lines.markersize": 5,
 })
@@ -40,7 +40,7 @@ def style_of(models: list[str], model: str) -> tuple[str, str, str, str]:
 
 def new_panel(title: str, size=PANEL):
     figure, axes = plt.subplots(figsize=size, layout="constrained")
-    axes.set_title(title)
+    figure.suptitle(title, x=0.01, ha="left")
     return figure, axes
 
 
@@ -75,7 +75,7 @@ def label_ends(axes, ends: list[tuple[float, float, str, str]], gap: float = 0.0
     heights = [np.log10(end[1]) if log else end[1] for end in placed]
     for i in range(1, len(heights)):
         heights[i] = max(heights[i], heights[i - 1] + gap)
-    over = max(0.0, heights[-1] - high) if heights else 0.0
+    over = max(0.0, heights[-1] - (high - gap / 2)) if heights else 0.0  # the highest one stays below the title
     for (x, _, name, colour), height in zip(placed, heights):
         y = 10 ** (height - over) if log else height - over
         axes.annotate(name, (x, y), xytext=(7, 0), textcoords="offset points", va="center", color=colour,
@@ -89,52 +89,73 @@ def room_on_the_right(axes, share: float = 0.2) -> None:
 
 # ---- accuracy -------------------------------------------------------------
 
+Spread = tuple[float, float, float, float]  # where, mean, lowest, highest
 
-def accuracy_over_bits(inputs: Inputs, models: list[str], setting: tuple, title: str, size=PANEL):
-    """Mean over the step ratios, with the span from the worst to the best one."""
+
+def lower_end(lows: list[float]) -> float:
+    """Of an axis of accuracies (%) up to 100"""
+    return 0 if min(lows, default=0) < 60 else 10 * (min(lows) // 10)
+
+
+def some_ticks(values: list[float], wanted: float, apart: float) -> list[float]:
+    """Of values on a log axis those whose labels do not touch: the wanted one, the ends, then what has room."""
+    picked: list[float] = []
+    for value in sorted(values, key=lambda v: (v != wanted, v not in (min(values), max(values)), abs(np.log(v / wanted)))):
+        if all(abs(np.log(value / other)) > apart * np.log(max(values) / min(values)) for other in picked):
+            picked.append(value)
+    return sorted(picked)
+
+
+def accuracy_lines(models: list[str], lines: dict[str, list[Spread]], title: str, xlabel: str, ticks: list[str] | None, size=PANEL):
+    """Means, with a line from the lowest to the highest of each; ticks: names of the places 0, 1, 2..., or None for a log axis of ratios."""
     figure, axes = new_panel(title, size)
-    bits = values_of(inputs, "weight_bits")[::-1]
     ends = []
-    for model in models:
+    spanned = any(low < high for spreads in lines.values() for *_, low, high in spreads)
+    ratios = sorted({spread[0] for spreads in lines.values() for spread in spreads})
+    for i, (model, spreads) in enumerate(lines.items()):
         _, colour, marker, line = style_of(models, model)
-        points = [(i, select(inputs, model, setting, weight_bits=b)) for i, b in enumerate(bits)]
-        points = [(i, values) for i, values in points if values]
-        if not points:
-            continue
-        x, means = [i for i, _ in points], [mean(values) for _, values in points]
-        if any(len(values) > 1 for _, values in points):
-            axes.fill_between(x, [min(v) for _, v in points], [max(v) for _, v in points], color=colour, alpha=0.13, linewidth=0)
+        x, means, lows, highs = (np.array(part) for part in zip(*spreads))
+        if spanned:  # side by side
+            aside = 0.022 * (i - (len(lines) - 1) / 2)
+            x = x + aside * max(2, len(ticks) - 1) if ticks else x * (ratios[-1] / ratios[0]) ** aside
+            axes.vlines(x, lows, highs, color=colour, linewidth=1.2, alpha=0.5)
         axes.plot(x, means, color=colour, marker=marker, linestyle=line)
         ends.append((x[-1], means[-1], model, colour))
-    axes.set_xticks(range(len(bits)), [f"{b:g}" for b in bits])
-    axes.set_xlabel("weight bits")
+    if ticks is None:
+        axes.set_xscale("log")
+        shown = some_ticks(ratios, 1.0, 0.1)
+        axes.set_xticks(shown, [f"{r:g}" for r in shown])
+        axes.minorticks_off()
+        axes.set_xlim(ratios[0] / 1.05, ratios[-1] * (ratios[-1] / ratios[0]) ** 0.25)
+    else:
+        axes.set_xticks(range(len(ticks)), ticks)
+        room_on_the_right(axes)
+    axes.set_xlabel(xlabel)
     axes.set_ylabel("top-1 accuracy (%)")
-    axes.set_ylim(0, 100)
-    room_on_the_right(axes)
-    label_ends(axes, ends)
+    axes.set_ylim(lower_end([spread[2] for spreads in lines.values() for spread in spreads]), 100)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    right = max(x for x, *_ in ends)
+    label_ends(axes, [(right, *end) for _, *end in ends])
     return figure
 
 
-def accuracy_over_ratio(inputs: Inputs, models: list[str], setting: tuple, bits: float, title: str):
-    figure, axes = new_panel(title)
-    ratios = values_of(inputs, "weight_step_ratio")
-    ends, lowest = [], 100.0
-    for model in models:
-        _, colour, marker, line = style_of(models, model)
-        points = [(r, select(inputs, model, setting, weight_bits=bits, weight_step_ratio=r)) for r in ratios]
-        points = [(r, mean(values)) for r, values in points if values]
-        if not points:
-            continue
-        axes.plot(*zip(*points), color=colour, marker=marker, linestyle=line)
-        ends.append((*points[-1], model, colour))
-        lowest = min([lowest, *[y for _, y in points]])
-    axes.set_xticks(ratios, [f"{r:g}" for r in ratios])
-    axes.set_xlabel("step size / MSE-optimal step size")
-    axes.set_ylabel("top-1 accuracy (%)")
-    axes.set_ylim(0 if lowest < 60 else 10 * (lowest // 10), 100)
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    room_on_the_right(axes)
-    label_ends(axes, ends)
+def dots(models: list[str], names: list[str], spreads: dict[str, list[Spread]], title: str, xlabel: str, limits: tuple[float, float]):
+    """A row a name from top to bottom, in it the models below each other: a mark at the mean, a line over the span."""
+    apart = 0.62 / max(1, len(spreads))
+    figure, axes = new_panel(title, (PANEL[0], max(2.2, 1.25 + len(names) * (0.12 + 0.15 * max(2, len(spreads))))))
+    for i, (model, found) in enumerate(spreads.items()):
+        _, colour, marker, _ = style_of(models, model)
+        y = [place + apart * (i - (len(spreads) - 1) / 2) for place, *_ in found]
+        axes.hlines(y, [low for *_, low, _ in found], [high for *_, high in found], color=colour, linewidth=1.6, alpha=0.55)
+        axes.plot([middle for _, middle, *_ in found], y, color=colour, marker=marker, linestyle="none", label=model)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(*limits)
+    axes.set_xlabel(xlabel)
+    axes.grid(axis="y", visible=False)
+    if len(spreads) > 1:
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=len(spreads), frameon=False, fontsize=9, handletextpad=0.1,
+                    columnspacing=1.0, borderaxespad=0, labelcolor="linecolor")
     return figure
 
 

@@ -8,17 +8,28 @@ import io
 import json
 import math
 import pathlib
+import re
 import statistics
 
 from report_weights import Failure, Layer, read_weights
 
-POINTS, LOG, THEORY, STATS = "points", "log", "theory", "stats"
+SWEEP, POINTS, LOG, THEORY, STATS = "sweep", "points", "log", "theory", "stats"
 # columns by which a table is recognised; the first kind that fits
-HEADERS = {POINTS: {"weight_bits", "top1"}, LOG: {"update", "loss", "rate"},
+HEADERS = {SWEEP: {"grid_hash"}, POINTS: {"weight_bits", "top1"}, LOG: {"update", "loss", "rate"},
            THEORY: {"bits", "ratio", "mse", "gamma"}, STATS: {"layer", "kurtosis", "n"}}
-SETTING = ("weight_granularity", "batchnorm", "weight_grid", "weight_symmetric", "weight_truncation", "weight_truncation_value",
-           "weight_rounding", "weight_step", "activation_bits", "first_bits", "last_bits")
+SCHEMAS = {"kure.sweep/1": SWEEP, "kure.eval/1": POINTS, "kure.theory/1": THEORY, "kure.stats/1": STATS}
+HASHES, PLACE = ("model_hash", "plan_hash", "grid_hash"), ("points", "point")
+TEXTS = ("model", "file", *HASHES)  # never a number, though all of their letters may be digits
+RESULTS = ("top1", "top5", "ap", "ap50", "ap75", "f1", "weight_sqnr", "seconds")
+# axes within a setting of the quantizers; every other column tells one setting from another
+AXES = ("weight_bits", "weight_step_ratio", "activation_step_ratio")
+NO_SETTING = {*TEXTS, *PLACE, *RESULTS, *AXES, "seed"}
+QUANTIZER = ("bits", "step_ratio", "rounding", "truncation", "truncation_value", "granularity", "grid", "symmetric", "step")
+SWEEP_COLUMNS = (*HASHES, *PLACE, *(f"{of}_{key}" for of in ("weight", "activation") for key in QUANTIZER), "batchnorm", "first_bits", "last_bits",
+                 "calibration_images", "bn_images", "bias_images", "equalized", "top1")
+NUMBERS = ("bits", "ratio", "value", "symmetric", "images", "equalized", "points", "point", *RESULTS)  # ends of their columns' names
 SHORT = {"baseline": 0, "control": 1, "kure": 2}  # order of the demo's models
+FIRST = ("weight_granularity", "batchnorm")  # columns that every title names
 WORDS = {"train": "raw weights", "fold": "folded weights", "tensor": "per tensor", "channel": "per channel"}
 
 Row = dict[str, str | float | None]
@@ -26,7 +37,7 @@ Row = dict[str, str | float | None]
 
 @dataclasses.dataclass
 class Inputs:
-    points: list[Row] = dataclasses.field(default_factory=list)                    # with a "model" in each
+    points: list[Row] = dataclasses.field(default_factory=list)                    # with "model" and "file" in each
     logs: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)  # model -> column -> values
     stats: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
     theory: list[Row] = dataclasses.field(default_factory=list)                    # with a "model" in each
@@ -42,9 +53,11 @@ class Inputs:
 # ---- reading --------------------------------------------------------------
 
 
-def parse_cell(text: str | float | None) -> str | float | None:
+def parse_cell(column: str, text: str | float | None) -> str | float | None:
     if text is None or text == "":
         return None
+    if column in TEXTS:
+        return str(text)
     try:
         return float(text)
     except (TypeError, ValueError):
@@ -54,20 +67,27 @@ def parse_cell(text: str | float | None) -> str | float | None:
 def rows_of_json(path: pathlib.Path, text: str) -> list[Row]:
     try:
         table = json.loads(text)
-        rows = [{key: parse_cell(value) for key, value in row.items()} for row in table["rows"]]
+        rows = [{key: parse_cell(key, value) for key, value in row.items()} for row in table["rows"]]
+        schema = table.get("schema")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Failure(f"{path}: is no table of darknet kure: {error}") from None
+    if schema is not None and schema not in SCHEMAS:
+        raise Failure(f"{path}: is of schema {schema}; known are {', '.join(SCHEMAS)}")
     return rows
 
 
 def rows_of_csv(path: pathlib.Path, text: str) -> list[Row]:
     lines = csv.reader(io.StringIO(text))
     header, rows = next(lines, []), []
+    if text and not text.endswith(("\n", "\r")):
+        raise Failure(f"{path}:{len(text.splitlines())}: the line has no end: the file is cut")
     try:
         for line in lines:
+            if line == header:  # again where files stand one behind the other
+                continue
             if len(line) != len(header):
                 raise Failure(f"{path}:{lines.line_num}: {len(line)} values in a row, the header names {len(header)}")
-            rows.append({key: parse_cell(value) for key, value in zip(header, line)})
+            rows.append({key: parse_cell(key, value) for key, value in zip(header, line)})
     except csv.Error as error:
         raise Failure(f"{path}:{lines.line_num}: {error}") from None
     return rows or [dict.fromkeys(header)]
@@ -79,6 +99,43 @@ def check_numbers(path: pathlib.Path, rows: list[Row], columns: set[str]) -> Non
             value = row.get(column)
             if not isinstance(value, float) or not math.isfinite(value):
                 raise Failure(f"{path}: row {number}: {column} is {value!r}, a number was expected")
+
+
+def fail_cell(path: pathlib.Path, number: int, column: str, value, wanted: str):
+    raise Failure(f"{path}: row {number}: {column} is {show(value) or 'empty'}, expected: {wanted}")
+
+
+def check_points(path: pathlib.Path, rows: list[Row]) -> None:
+    """Every number of a point is one, and within its limits."""
+    for number, row in enumerate(rows, 1):
+        for column, value in row.items():
+            if value is None or not column.endswith(NUMBERS):
+                continue
+            if not (isinstance(value, float) and math.isfinite(value)):
+                fail_cell(path, number, column, value, "a number")
+            if column.endswith("step_ratio") and value <= 0:
+                fail_cell(path, number, column, value, "more than 0")
+        if not 0 <= row["top1"] <= 100:
+            fail_cell(path, number, "top1", row["top1"], "0 to 100 (percent)")
+        if "model" in row and row["model"] is None:
+            fail_cell(path, number, "model", None, "a name")
+
+
+def check_sweep(path: pathlib.Path, rows: list[Row]) -> None:
+    """Every row says which point it is, of which grid and weights."""
+    missing = [column for column in SWEEP_COLUMNS if column not in rows[0]]
+    if missing:
+        raise Failure(f"{path}: a table of kure sweep, but without {', '.join(missing)}")
+    check_numbers(path, rows, {*PLACE, "weight_bits", "activation_bits", "top1"})
+    check_points(path, rows)
+    for number, row in enumerate(rows, 1):
+        for column in HASHES:
+            if not re.fullmatch("[0-9a-f]{32}", row[column] or ""):
+                fail_cell(path, number, column, row[column], "32 hexadecimal digits")
+        if not (row["point"].is_integer() and row["points"].is_integer() and 0 <= row["point"] < row["points"]):
+            fail_cell(path, number, "point", row["point"], f"a whole number from 0 to {row['points'] - 1:g}")
+        if row["point"] == 0 and is_quantized(row):
+            fail_cell(path, number, "weight_bits", row["weight_bits"], "0, as point 0 is the float network")
 
 
 def check_subjects(path: pathlib.Path, rows: list[Row]) -> None:
@@ -99,10 +156,15 @@ def read_table(path: pathlib.Path) -> tuple[str, list[Row]]:
     columns = set(rows[0]) if rows else set()
     kind = next((kind for kind, header in HEADERS.items() if header <= columns), None)
     if not kind:
-        raise Failure(f"{path}: is none of: a table of kure eval, stats or theory (CSV, JSON), a training log (CSV)")
+        raise Failure(f"{path}: is none of: a table of kure eval, sweep, stats or theory (CSV, JSON), a training log (CSV)")
     if all(value is None for row in rows for value in row.values()):
         raise Failure(f"{path}: holds no row")
-    check_numbers(path, rows, HEADERS[kind])
+    if kind == SWEEP:
+        check_sweep(path, rows)
+    else:
+        check_numbers(path, rows, HEADERS[kind])
+    if kind == POINTS:
+        check_points(path, rows)
     return kind, rows
 
 
@@ -123,8 +185,10 @@ def read_argument(argument: str, inputs: Inputs) -> None:
     path = pathlib.Path(rest)
     kind, rows = read_table(path)
     model = name or model_of(path)
-    if kind == POINTS:
-        inputs.points += [{"model": model, **row} for row in rows]
+    if kind in (SWEEP, POINTS):
+        if name and "model" in rows[0]:
+            raise Failure(f"{path}: names its models itself, in the column model: leave {name}= out")
+        inputs.points += [{"model": model, "file": str(path), **row} for row in rows]
     elif kind == THEORY:
         check_subjects(path, rows)
         inputs.theory += [{"model": model, **row} for row in rows]
@@ -141,21 +205,33 @@ def mean(values: list[float]) -> float:
     return statistics.fmean(values) if values else math.nan
 
 
+def is_quantized(point: Row) -> bool:
+    return bool(point["weight_bits"] or point.get("activation_bits"))
+
+
 def setting_of(point: Row) -> tuple:
-    return tuple(point.get(key) for key in SETTING)
+    """(column, value) of what is set, but for the axes"""
+    return tuple(sorted((column, value) for column, value in point.items() if column not in NO_SETTING and value is not None))
+
+
+def words_of(column: str, value) -> str:
+    """weight_granularity, tensor: "per tensor"; activation_bits, 8: "activation bits 8" """
+    if column.endswith("_bits") and not value:
+        return column.replace("_bits", "s float" if column.startswith(("w", "a")) else " layer float")
+    return WORDS[value] if column in FIRST and value in WORDS else f"{column.removeprefix('weight_').replace('_', ' ')} {show(value)}"
+
+
+def titles_of(found: list[dict]) -> list[str]:
+    """Of settings {column: value}: granularity and batch norm, and whatever else is another value in some of them."""
+    columns = [*FIRST, *(c for c in dict.fromkeys(c for setting in found for c in setting) if c not in FIRST)]
+    telling = [c for c in columns if c in FIRST or len({setting.get(c) for setting in found} - {None}) > 1]
+    return [", ".join(words_of(c, setting[c]) for c in telling if setting.get(c) is not None) for setting in found]
 
 
 def settings(inputs: Inputs) -> dict[tuple, str]:
     """Every quantizer setting there is, with a title that says no more than needed."""
-    found = list(dict.fromkeys(setting_of(p) for p in inputs.points if p["weight_bits"]))
-    titles = {}
-    for setting in found:
-        words = []
-        for i, (key, value) in enumerate(zip(SETTING, setting)):
-            if i < 2 or len({other[i] for other in found}) > 1:
-                words.append(WORDS.get(value) or f"{key.removeprefix('weight_').replace('_', ' ')} {show(value)}")
-        titles[setting] = ", ".join(words)
-    return titles
+    found = list(dict.fromkeys(setting_of(p) for p in inputs.points if is_quantized(p)))
+    return dict(zip(found, titles_of([dict(setting) for setting in found])))
 
 
 def select(inputs: Inputs, model: str, setting: tuple | None = None, **wanted) -> list[float]:
@@ -165,12 +241,12 @@ def select(inputs: Inputs, model: str, setting: tuple | None = None, **wanted) -
 
 
 def float_accuracy(inputs: Inputs, model: str) -> float:
-    return mean(select(inputs, model, weight_bits=0.0))
+    return mean([float(p["top1"]) for p in inputs.points if p["model"] == model and not is_quantized(p)])
 
 
 def values_of(inputs: Inputs, column: str) -> list[float]:
     """The values a column takes in the quantized points, in order."""
-    return sorted({p[column] for p in inputs.points if p["weight_bits"] and isinstance(p.get(column), float)})
+    return sorted({p[column] for p in inputs.points if is_quantized(p) and isinstance(p.get(column), float)})
 
 
 def show(value, digits: int | None = None) -> str:
@@ -180,30 +256,3 @@ def show(value, digits: int | None = None) -> str:
     if isinstance(value, float):
         return f"{value:.{digits}f}" if digits is not None else f"{value:g}"
     return str(value)
-
-
-def compared(inputs: Inputs) -> tuple[str, str] | None:
-    """(reference, robust one): control and kure, or the first and the last model of the points."""
-    models = [m for m in inputs.models() if any(p["model"] == m for p in inputs.points)]
-    if len(models) < 2:
-        return None
-    return ("control" if "control" in models else models[0]), ("kure" if "kure" in models else models[-1])
-
-
-def headline(inputs: Inputs) -> str:
-    """The result in one sentence."""
-    pair, bits = compared(inputs), values_of(inputs, "weight_bits")
-    if not bits:
-        return "Training with KURE" if inputs.logs or not inputs.theory else "What another step size than the best one costs"
-    setting, title = next(iter(settings(inputs).items()))
-    low = bits[0]
-    ratios = values_of(inputs, "weight_step_ratio")
-    over = f", mean over {len(ratios)} step sizes" if len(ratios) > 1 else ""
-    if not pair:
-        model = inputs.models()[0]
-        return (f"At {low:g} weight bits ({title}{over}) {model} reaches {mean(select(inputs, model, setting, weight_bits=low)):.1f} % top-1"
-                f"; in float {float_accuracy(inputs, model):.1f} %.")
-    a, b = (mean(select(inputs, m, setting, weight_bits=low)) for m in pair)
-    fa, fb = (float_accuracy(inputs, m) for m in pair)
-    floats = "" if math.isnan(fa) or math.isnan(fb) else f" In float: {fb:.1f} % against {fa:.1f} %."
-    return (f"At {low:g} weight bits {pair[1]} keeps {b:.1f} % top-1 where {pair[0]} keeps {a:.1f} % ({title}{over}).{floats}")
