@@ -77,6 +77,7 @@ static void evaluate_simulated(network *net, const struct kure_evaluation_reques
                                .first_bits = (int)o->first_bits, .last_bits = (int)o->last_bits};
     struct kure_result result = {.sqnr = NAN};
     struct kure_images *images = kure_images_load(net, r->data, r->images);
+    kure_images_check(net, images, r->skip_bad);
     struct kure_progress progress;
     double start = kure_seconds();
     kure_progress_start(&progress, "images", images->count);

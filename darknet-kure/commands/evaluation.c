@@ -65,11 +65,16 @@ void kure_evaluation_set(struct kure_table *table, const struct kure_point *p, c
     if (!isnan(r->sqnr)) kure_table_set_real(table, "weight_sqnr", r->sqnr);
 }
 
+static int count_of(const struct kure_images *images)
+{
+    return images ? images->count : 0;
+}
+
 void kure_evaluation_set_images(const struct kure_evaluation *e, const struct kure_point *point, struct kure_table *table)
 {
     if (point->activations.bits) kure_table_set_integer(table, "calibration_images", e->calibration_images);
-    kure_table_set_integer(table, "bn_images", e->request->bn_images);
-    kure_table_set_integer(table, "bias_images", e->request->bias_images);
+    kure_table_set_integer(table, "bn_images", count_of(e->bn_images));
+    kure_table_set_integer(table, "bias_images", count_of(e->bias_images));
     kure_table_set_integer(table, "equalized", e->request->equalize);
 }
 
@@ -90,39 +95,54 @@ static void count_images(void *progress, int n)
 
 static void calibrate(struct kure_evaluation *e)
 {
-    const struct kure_evaluation_request *r = e->request;
-    struct kure_images *images = kure_images_sample(e->net, r->data, r->calibration_images, r->seed, "--calibration-images");
     struct kure_progress progress;
-    e->calibration_images = images->count;
-    kure_progress_start(&progress, "calibration images", images->count);
-    e->calibration = kure_calibrate(e->ptq, images, count_images, &progress);
+    kure_progress_start(&progress, "calibration images", e->calibration_images);
+    e->calibration = kure_calibrate(e->ptq, e->calibrating, count_images, &progress);
     kure_progress_end(&progress);
-    kure_images_free(images);
+    kure_images_free(e->calibrating);
+    e->calibrating = NULL;
 }
 
 static void look_at_float(struct kure_evaluation *e)
 {
-    const struct kure_evaluation_request *r = e->request;
     struct kure_progress progress;
-    e->bias_images = kure_images_sample(e->net, r->data, r->bias_images, r->seed, "--bias-images");
-    kure_progress_start(&progress, "images of the float network", r->bias_images);
+    kure_progress_start(&progress, "images of the float network", e->bias_images->count);
     e->correction = kure_correction_begin(e->ptq, e->bias_images, count_images, &progress);
     kure_progress_end(&progress);
 }
 
 long long kure_evaluation_images(const struct kure_evaluation *e)
 {
-    return e->images->count + e->request->bn_images + 3LL * e->request->bias_images; /* bias_correction.c passes three times */
+    return e->images->count + count_of(e->bn_images) + 3LL * count_of(e->bias_images); /* bias_correction.c passes three times */
 }
 
-int kure_evaluation_draws(const struct kure_evaluation_request *request)
+void kure_evaluation_describe(const struct kure_evaluation *e, FILE *out)
 {
-    return quantizes_activations(&request->points);
+    const struct kure_images *const lists[] = {e->images, e->calibrating, e->bn_images, e->bias_images};
+    for (int i = 0; i < 4; ++i) {
+        if (lists[i]) kure_images_describe(lists[i], out);
+    }
+}
+
+/* Of the training list, for the option that asks for them. */
+static struct kure_images *draw(const struct kure_evaluation *e, int count, const char *option, int once)
+{
+    const struct kure_evaluation_request *r = e->request;
+    struct kure_images *images = kure_images_sample(e->net, r->data, count, r->seed, option);
+    images->once = once;
+    kure_images_check(e->net, images, r->skip_bad);
+    return images;
 }
 
 void kure_evaluation_load(struct kure_evaluation *e, const struct kure_evaluation_request *r, network *net)
 {
     *e = (struct kure_evaluation){.request = r, .net = net, .images = kure_images_load(net, r->data, r->images)};
+    kure_images_check(net, e->images, r->skip_bad);
+    if (r->bn_images) e->bn_images = draw(e, r->bn_images, "--bn-images", 0);
+    if (r->bias_images) e->bias_images = draw(e, r->bias_images, "--bias-images", 0);
+    if (!quantizes_activations(&r->points)) return;
+    e->calibrating = draw(e, r->calibration_images, "--calibration-images", 1);
+    e->calibration_images = e->calibrating->count;
 }
 
 void kure_evaluation_begin(struct kure_evaluation *e)
@@ -135,9 +155,8 @@ void kure_evaluation_begin(struct kure_evaluation *e)
         struct kure_point point = kure_points_get(&r->points, i);
         kure_ptq_check(e->ptq, &point);
     }
-    if (r->bn_images) e->bn_images = kure_images_sample(net, r->data, r->bn_images, r->seed, "--bn-images");
-    if (r->bias_images) look_at_float(e);
-    if (quantizes_activations(&r->points)) calibrate(e);
+    if (e->bias_images) look_at_float(e);
+    if (e->calibrating) calibrate(e);
     if (r->points.given) kure_report_float_layers(net);
 }
 
@@ -146,17 +165,11 @@ void kure_evaluation_end(struct kure_evaluation *e)
     kure_images_free(e->images);
     if (e->bn_images) kure_images_free(e->bn_images);
     if (e->bias_images) kure_images_free(e->bias_images);
+    if (e->calibrating) kure_images_free(e->calibrating);
     kure_correction_free(e->correction, e->ptq);
     kure_calibration_free(e->calibration);
     if (e->ptq) kure_ptq_free(e->ptq);
     free_network(e->net);
-}
-
-void kure_evaluation_decode(struct kure_evaluation *e)
-{
-    kure_images_decode(e->net, e->images);
-    if (e->bn_images) kure_images_decode(e->net, e->bn_images);
-    if (e->bias_images) kure_images_decode(e->net, e->bias_images);
 }
 
 struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct kure_point *point, void (*done)(void *, int), void *context)
@@ -208,7 +221,7 @@ static const struct option sweep_options[] = {{"shard", required_argument, NULL,
 static const struct option common_options[] = {
     {"quantize", required_argument, NULL, 'q'},  {"images", required_argument, NULL, 'i'}, {"threads", required_argument, NULL, 't'},
     {"calibration-images", required_argument, NULL, 'c'}, {"bn-images", required_argument, NULL, 'b'}, {"bias-images", required_argument, NULL, 'a'}, {"seed", required_argument, NULL, 'e'},
-    {"equalize", no_argument, NULL, 'z'},        {"csv", required_argument, NULL, 'v'},       {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    {"equalize", no_argument, NULL, 'z'},        {"skip-bad", no_argument, NULL, 'k'}, {"long", no_argument, NULL, 'l'}, {"csv", required_argument, NULL, 'v'},       {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 enum { COMMON = sizeof common_options / sizeof common_options[0] };
 
 int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, struct kure_evaluation_request *r)
@@ -235,6 +248,8 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
         case 'j': r->json = optarg; break;
         case 's': r->simulate = 1; break;
         case 'z': r->equalize = 1; break;
+        case 'k': r->skip_bad = 1; break;
+        case 'l': r->lasting = 1; break;
         case 'q': status = kure_points_parse(&r->points, optarg, &error); break;
         case 1: status = kure_points_set_option(&r->points, name, optarg, &error); break;
         case 'e':

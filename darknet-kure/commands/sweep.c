@@ -56,25 +56,6 @@ static struct kure_point point_of(const struct sweep *s, int i)
     return i == 0 ? (struct kure_point){.fold = 0} : kure_points_get(&s->request.points, i - 1);
 }
 
-/* Which images there are, on whatever machine they lie. */
-static void describe_images(const struct sweep *s, FILE *out)
-{
-    const struct kure_evaluation_request *r = &s->request;
-    const struct {
-        const char *option;
-        int count, drawn;
-    } uses[] = {{"--calibration-images", r->calibration_images, kure_evaluation_draws(r)},
-                {"--bn-images", r->bn_images, r->bn_images},
-                {"--bias-images", r->bias_images, r->bias_images}};
-    kure_images_describe(s->evaluation.images, out);
-    for (int i = 0; i < 3; ++i) {
-        if (!uses[i].drawn) continue;
-        struct kure_images *drawn = kure_images_sample(s->evaluation.net, r->data, uses[i].count, r->seed, uses[i].option);
-        kure_images_describe(drawn, out);
-        kure_images_free(drawn);
-    }
-}
-
 static void make_head(struct sweep *s, const struct kure_network *k)
 {
     const struct kure_evaluation_request *r = &s->request;
@@ -85,7 +66,7 @@ static void make_head(struct sweep *s, const struct kure_network *k)
     size_t size;
     FILE *names = open_memstream(&text, &size);
     if (!names) kure_stop(&(struct kure_error){"not enough memory"});
-    describe_images(s, names);
+    kure_evaluation_describe(&s->evaluation, names);
     fclose(names);
     kure_hash_text(text, images);
     free(text);
@@ -223,7 +204,6 @@ static void run_workers(struct sweep *s, int jobs)
     int ends[2], status, failed = 0;
     atomic_int *next = mmap(NULL, sizeof *next, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (next == MAP_FAILED || pipe(ends) != 0) kure_stop(&(struct kure_error){"no pipe or memory for the workers: try --jobs 1"});
-    kure_evaluation_decode(&s->evaluation);
     fflush(NULL);
     for (int i = 0; i < jobs; ++i) {
         pid_t pid = fork();
