@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "evaluate.h"
@@ -188,6 +189,15 @@ void kure_images_each(network *net, struct kure_images *images, kure_batch_funct
     set_batch_network(net, batch);
 }
 
+static const double ENOUGH = 0.05; /* seconds, for a measurement */
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 struct prediction {
     void (*done)(void *, int);
     void *context;
@@ -199,6 +209,30 @@ static void predict(void *context, network *net, float *pixels, int first, int c
     (void)first;
     network_predict(net, pixels);
     p->done(p->context, count);
+}
+
+double kure_images_seconds(network *net, struct kure_images *images, int n)
+{
+    enum { MOST = 1000 };
+    int batch = net->batch;
+    if (n > batch) n = batch;
+    if (n > images->count) n = images->count;
+    float *room = images->decoded ? NULL : malloc((size_t)n * (size_t)net->inputs * sizeof(float));
+    if (!images->decoded && !room) kure_stop(&(struct kure_error){"not enough memory for a batch of images"});
+    if (n != batch) set_batch_network(net, n);
+    double seconds = 0;
+    int passes = 0;
+    do { /* the first pass touches memory for the first time, and counts only where it was long */
+        double start = seconds_now();
+        if (!images->decoded) kure_images_decode_batch(net, images, 0, n, room);
+        network_predict(net, images->decoded ? images->pixels : room);
+        double last = seconds_now() - start;
+        if (passes++ > 0 || last > ENOUGH) seconds += last;
+    } while (seconds < ENOUGH && passes < MOST);
+    int counted = passes > 1 ? passes - 1 : 1;
+    set_batch_network(net, batch);
+    free(room);
+    return seconds / counted / n;
 }
 
 void kure_images_predict(network *net, struct kure_images *images, void (*done)(void *, int), void *context)

@@ -9,6 +9,7 @@
 #endif
 
 #include "command.h"
+#include "interrupt.h"
 #include "points.h"
 #include "progress.h"
 
@@ -234,6 +235,7 @@ int kure_command_calibrate(int argc, char **argv)
 #else
     if (r.threads > 1) return kure_usage_error("calibrate", "--threads %d: this build has OPENMP=0", r.threads);
 #endif
+    kure_interrupt_say("stopped: no ranges and no table are written");
     network *net = kure_network_load(r.cfg, r.weights);
     struct kure_network *k = net->kure;
     struct kure_plan plan = k->plan; /* the cfg's own; owned by k */
@@ -256,6 +258,7 @@ int kure_command_calibrate(int argc, char **argv)
     memcpy(table.plan, plan.hash, sizeof table.plan);
     if (kure_hash_file(r.weights, table.model, &error) != KURE_OK) kure_stop(&error);
     add_rows(&table, &r, calibration, &plan);
+    kure_interrupt_hold(1); /* from here on it is written */
     kure_table_print(&table, stdout);
     fflush(stdout); /* before what stderr says of it */
     status = kure_write_tables(&table, r.csv, r.json);

@@ -78,6 +78,13 @@ void kure_evaluation_set_images(const struct kure_evaluation *e, const struct ku
     kure_table_set_integer(table, "equalized", e->request->equalize);
 }
 
+void kure_evaluation_say_defaults(const struct kure_evaluation_request *r)
+{
+    if (!kure_points_has(&r->points, "activation_bits") || kure_points_has(&r->points, "weight_bits")) return;
+    fflush(stdout);
+    fprintf(stderr, "the weights have 8 bits, since --weight-bits was not given; --weight-bits 0 leaves them float\n");
+}
+
 /* ---- the work ------------------------------------------------------------------------ */
 
 static int quantizes_activations(const struct kure_points *points)

@@ -25,6 +25,9 @@ struct kure_evaluation_request {
 /* Reads the command line of eval (sweep = 0) or sweep. -1: go on; else the exit status. */
 int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, struct kure_evaluation_request *r);
 
+/* On stderr what nobody has asked for: weights quantized because activations are. */
+void kure_evaluation_say_defaults(const struct kure_evaluation_request *r);
+
 /* Columns from weight_bits to seconds, for a table that begins with others or not. */
 extern const struct kure_column kure_evaluation_columns[];
 extern const int kure_evaluation_column_count;
