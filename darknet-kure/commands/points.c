@@ -108,7 +108,6 @@ static enum kure_status parse_one(const char *name, const char *value, size_t le
     double x = strcmp(k.kind, "choice") == 0 ? word_index(k.choices, value, length) : number_of(&k, value, length);
     int shown = length < MOST_SHOWN ? (int)length : MOST_SHOWN;
     *number = x;
-    if (length == 0) return kure_fail(error, KURE_ERROR_INPUT, "%s: an empty value: a list is written without blanks, as 8,6,4", name);
     if (k.choices && x < 0) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be one of: %s", name, shown, value, k.choices);
     if (isnan(x) && k.maximum == 1) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be 0 or 1", name, shown, value);
     if (isnan(x) && k.maximum == 16) {
@@ -212,6 +211,9 @@ static enum kure_status set_one(struct kure_points *points, int key, const char 
     if (!list || !points->numbers[key]) return kure_fail_memory(error);
     for (int i = 0; i < count; ++i) {
         size_t length = strcspn(value, ",");
+        if (length == 0) {
+            return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: an empty value: a list is written without blanks, as 8,6,4", name, MOST_SHOWN, list);
+        }
         enum kure_status status = parse_one(name, value, length, &points->numbers[key][i], error);
         if (status != KURE_OK) return status;
         if (strstr(name, "truncation_value") && points->numbers[key][i] == 0) {
