@@ -90,11 +90,13 @@ static int decode(const network *net, const char *path, float *out)
         free(bytes);
         return good;
     }
-    image im = make_image(w, h, 3);
+    int fits = w == h && w == net->w && h == net->h; /* nothing to cut off or to resize */
+    image im = fits ? (image){.w = w, .h = h, .c = 3, .data = out} : make_image(w, h, 3);
     for (int c = 0; c < 3; ++c) {
         for (int i = 0; i < w * h; ++i) im.data[c * w * h + i] = (float)(bytes[3 * i + c] / 255.);
     }
     free(bytes);
+    if (fits) return 1;
     image square = center_crop_image(im, net->w, net->h);
     memcpy(out, square.data, (size_t)net->inputs * sizeof(float));
     free_image(im);

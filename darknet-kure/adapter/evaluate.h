@@ -114,8 +114,7 @@ void kure_images_each(network *net, struct kure_images *images, kure_batch_funct
 /* The same for what a prediction leaves behind; done(context, images) after each batch. */
 void kure_images_predict(network *net, struct kure_images *images, void (*done)(void *, int), void *context);
 
-/* Seconds that an image takes as the network stands, measured on the first n or a batch, for at
- * least a twentieth of a second. */
+/* Seconds that an image takes as the network stands, the least of several passes over the first n. */
 double kure_images_seconds(network *net, struct kure_images *images, int n);
 
 struct kure_accuracy {

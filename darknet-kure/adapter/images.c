@@ -4,6 +4,7 @@
  * The label is that of `darknet classifier valid`: the first one that occurs in the path.
  */
 #define _GNU_SOURCE
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,8 +190,6 @@ void kure_images_each(network *net, struct kure_images *images, kure_batch_funct
     set_batch_network(net, batch);
 }
 
-static const double ENOUGH = 0.05; /* seconds, for a measurement */
-
 static double seconds_now(void)
 {
     struct timespec t;
@@ -213,26 +212,26 @@ static void predict(void *context, network *net, float *pixels, int first, int c
 
 double kure_images_seconds(network *net, struct kure_images *images, int n)
 {
-    enum { MOST = 1000 };
+    enum { LEAST_PASSES = 5 }; /* one of which, at least, another process has not held up */
+    static const double enough = 0.1, too_long = 10;
     int batch = net->batch;
     if (n > batch) n = batch;
     if (n > images->count) n = images->count;
     float *room = images->decoded ? NULL : malloc((size_t)n * (size_t)net->inputs * sizeof(float));
     if (!images->decoded && !room) kure_stop(&(struct kure_error){"not enough memory for a batch of images"});
     if (n != batch) set_batch_network(net, n);
-    double seconds = 0;
-    int passes = 0;
-    do { /* the first pass touches memory for the first time, and counts only where it was long */
+    double all = 0, best = INFINITY;
+    for (int passes = 0; all < too_long && (passes < LEAST_PASSES || all < enough); ++passes) {
         double start = seconds_now();
         if (!images->decoded) kure_images_decode_batch(net, images, 0, n, room);
         network_predict(net, images->decoded ? images->pixels : room);
-        double last = seconds_now() - start;
-        if (passes++ > 0 || last > ENOUGH) seconds += last;
-    } while (seconds < ENOUGH && passes < MOST);
-    int counted = passes > 1 ? passes - 1 : 1;
+        double pass = seconds_now() - start;
+        all += pass;
+        best = fmin(best, pass);
+    }
     set_batch_network(net, batch);
     free(room);
-    return seconds / counted / n;
+    return best / n;
 }
 
 void kure_images_predict(network *net, struct kure_images *images, void (*done)(void *, int), void *context)
