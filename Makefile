@@ -55,6 +55,9 @@ endif
 ifeq ($(CUDNN),1)
 HOST_INCLUDES += -DCUDNN
 endif
+ifeq ($(OPENCV),1)
+HOST_INCLUDES += -DOPENCV
+endif
 ifeq ($(FIXES),1)
 HOST_INCLUDES += -DKURE_FIXES
 endif

@@ -44,7 +44,6 @@ struct kure_calibration *kure_calibrate(struct kure_ptq *ptq, struct kure_images
         observe_all(&s->layers[i].before);
         observe_all(&s->layers[i].after);
     }
-    images->once = 1;
     kure_images_predict(ptq->net, images, done, context);
     for (int i = 0; i < c->count; ++i) {
         take(&c->layers[i].before, &s->layers[i].before);

@@ -89,16 +89,17 @@ void kure_calibration_save(struct kure_ptq *ptq, const struct kure_calibration *
  * local, recurrent. */
 void kure_report_float_layers(const network *net);
 
-/* Images of a .data file, checked: every one readable, for `valid` every path matching a
- * label, classes that fit the network. */
+/* Images of a .data file: for `valid` every path matches a label, of classes that fit the network. */
 struct kure_images {
     char **paths;
-    int *classes; /* [count] true class; NULL: unlabelled */
+    int *lines;    /* [count] of `file`, the list */
+    char *file;    /* borrowed */
+    int *classes;  /* [count] true class; NULL: unlabelled */
     int count;
     int class_count;
     float *pixels; /* [count][net->inputs], where that fits in memory, else NULL */
     int decoded;   /* pixels are filled */
-    int once;      /* they are looked at once: no pixels are kept */
+    int once;      /* they are looked at once: few pixels are kept */
 };
 /* The validation list; images > 0 takes the first so many. */
 struct kure_images *kure_images_load(const network *net, const char *data, int images);
@@ -107,6 +108,13 @@ struct kure_images *kure_images_load(const network *net, const char *data, int i
 struct kure_images *kure_images_sample(const network *net, const char *data, int count, uint64_t seed, const char *option);
 /* Their classes by the labels of the .data file, as for the validation list. */
 void kure_images_label(struct kure_images *images, const network *net, const char *data);
+/* Decodes and keeps the images where they fit in memory, once and for all; of more of them only
+ * looks whether the files are there. One that cannot be read ends the process, named and counted,
+ * now or, where they do not fit, in the batch that meets it; with skip_bad it is left out, for
+ * which those that do not fit are decoded here and again as they are needed. */
+void kure_images_check(const network *net, struct kure_images *images, int skip_bad);
+/* Images first .. first+n-1 to out: [n][net->inputs]; for kure_images_each. */
+void kure_images_decode_batch(const network *net, const struct kure_images *images, int first, int n, float *out);
 /* Name, without its folder, and class of each, one a line. */
 void kure_images_describe(const struct kure_images *images, FILE *out);
 void kure_images_free(struct kure_images *images);
@@ -116,11 +124,11 @@ void kure_images_free(struct kure_images *images);
 typedef void kure_batch_function(void *context, network *net, float *pixels, int first, int count);
 void kure_images_each(network *net, struct kure_images *images, kure_batch_function *visit, void *context);
 
-/* Decodes all of them now, where they fit in memory. */
-void kure_images_decode(const network *net, struct kure_images *images);
-
 /* The same for what a prediction leaves behind; done(context, images) after each batch. */
 void kure_images_predict(network *net, struct kure_images *images, void (*done)(void *, int), void *context);
+
+/* Seconds that an image takes as the network stands, the least of several passes over the first n. */
+double kure_images_seconds(network *net, struct kure_images *images, int n);
 
 struct kure_accuracy {
     double top1, top5;    /* percent */

@@ -261,14 +261,16 @@ void kure_simulate_forward(layer l, network net)
         s->forward(own, net);
         return;
     }
-    ensure_room(&s->raw, &s->raw_size, (size_t)n);
-    own.output = s->raw;
+    if (!k->simulation->observing) { /* else what is looked at stays as it is: in its place */
+        ensure_room(&s->raw, &s->raw_size, (size_t)n);
+        own.output = s->raw;
+    }
     own.activation = LINEAR;
     s->forward(own, net);
-    const float *x = s->raw;
+    const float *x = own.output;
     if (s->activation != LINEAR) {
         if (s->before.q.bits) pass_quantizer(k, &s->before, &l, i, USE_BEFORE, net.train, x, l.output);
-        else memcpy(l.output, x, (size_t)n * sizeof(float));
+        else if (x != l.output) memcpy(l.output, x, (size_t)n * sizeof(float));
         activate_outputs(s, l.output, n);
         x = l.output;
     }

@@ -9,6 +9,7 @@
 #endif
 
 #include "command.h"
+#include "interrupt.h"
 #include "points.h"
 #include "progress.h"
 
@@ -27,6 +28,7 @@ static const char help[] =
     "  --activation-step-ratio, --activation-rounding   for the report; default: as in CFG\n"
     "  --quantize KEY=VALUE,...       the same keys in one option\n"
     "  --report                       only report, write nothing to WEIGHTS.kure\n"
+    "  --skip-bad                     leave out images that cannot be read, and say how many\n"
     "  --replace                      write over ranges that a training has left there\n"
     "  --threads N                    processor threads (default: all)\n"
     "  --csv FILE, --json FILE        write the table\n"
@@ -48,7 +50,7 @@ static const double FAR = 4; /* outliers worth a sentence of their own */
 struct request {
     const char *csv, *json, *cfg, *weights, *data;
     struct kure_points points;
-    int images, threads, report, replace;
+    int images, threads, report, replace, skip_bad;
     uint64_t seed;
 };
 
@@ -181,7 +183,7 @@ static int parse_options(int argc, char **argv, struct request *r)
 {
     static const char *const keys[] = {"truncation", "truncation-value", "bits", "step", "grid", "symmetric", "step-ratio", "rounding"};
     enum { KEYS = sizeof keys / sizeof keys[0] };
-    struct option options[KEYS + 10];
+    struct option options[KEYS + 11];
     char names[KEYS][40];
     for (int i = 0; i < KEYS; ++i) {
         snprintf(names[i], sizeof names[i], "activation-%s", keys[i]);
@@ -189,7 +191,8 @@ static int parse_options(int argc, char **argv, struct request *r)
     }
     static const struct option others[] = {{"quantize", required_argument, NULL, 'q'}, {"images", required_argument, NULL, 'i'},
                                            {"seed", required_argument, NULL, 'e'},     {"threads", required_argument, NULL, 't'},
-                                           {"report", no_argument, NULL, 'r'},         {"replace", no_argument, NULL, 'p'}, {"csv", required_argument, NULL, 'v'},
+                                           {"report", no_argument, NULL, 'r'},         {"replace", no_argument, NULL, 'p'},
+                                           {"skip-bad", no_argument, NULL, 'k'},       {"csv", required_argument, NULL, 'v'},
                                            {"json", required_argument, NULL, 'j'},     {"help", no_argument, NULL, 'h'},
                                            {NULL, 0, NULL, 0}};
     memcpy(options + KEYS, others, sizeof others);
@@ -202,6 +205,7 @@ static int parse_options(int argc, char **argv, struct request *r)
         else if (c == 'j') r->json = optarg;
         else if (c == 'r') r->report = 1;
         else if (c == 'p') r->replace = 1;
+        else if (c == 'k') r->skip_bad = 1;
         else if (c == 'q') status = kure_points_parse(&r->points, optarg, &error);
         else if (c == 1) status = kure_points_set_option(&r->points, options[which].name, optarg, &error);
         else if (c == 'i' && !(r->images = kure_take_count("calibrate", "images", optarg, KURE_MOST_COUNT))) return 2;
@@ -231,6 +235,7 @@ int kure_command_calibrate(int argc, char **argv)
 #else
     if (r.threads > 1) return kure_usage_error("calibrate", "--threads %d: this build has OPENMP=0", r.threads);
 #endif
+    kure_interrupt_say("stopped: no ranges and no table are written");
     network *net = kure_network_load(r.cfg, r.weights);
     struct kure_network *k = net->kure;
     struct kure_plan plan = k->plan; /* the cfg's own; owned by k */
@@ -240,6 +245,8 @@ int kure_command_calibrate(int argc, char **argv)
         return 1;
     }
     struct kure_images *images = kure_images_sample(net, r.data, r.images, r.seed, "--images");
+    images->once = 1;
+    kure_images_check(net, images, r.skip_bad);
     struct kure_ptq *ptq = kure_ptq_begin(net);
     struct kure_progress progress;
     kure_progress_start(&progress, "images", images->count);
@@ -251,6 +258,7 @@ int kure_command_calibrate(int argc, char **argv)
     memcpy(table.plan, plan.hash, sizeof table.plan);
     if (kure_hash_file(r.weights, table.model, &error) != KURE_OK) kure_stop(&error);
     add_rows(&table, &r, calibration, &plan);
+    kure_interrupt_hold(1); /* from here on it is written */
     kure_table_print(&table, stdout);
     fflush(stdout); /* before what stderr says of it */
     status = kure_write_tables(&table, r.csv, r.json);

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "estimate.h"
 #include "evaluation.h"
+#include "interrupt.h"
 #include "progress.h"
 
 static const char help[] =
@@ -29,7 +31,8 @@ static const char help[] =
     "  --weight-symmetric LIST         1 (default); 0: a free zero point, on the full grid\n"
     "  --batchnorm LIST                fold (default): the grid of the folded weights;\n"
     "                                  train: raw weights\n"
-    "  --activation-bits LIST          2-16, 0 = float (default)\n"
+    "  --activation-bits LIST          2-16, 0 = float (default); weights are then quantized as\n"
+    "                                  well, to 8 bits: --weight-bits 0 leaves them float\n"
     "  --activation-KEY LIST           step-ratio, rounding, truncation (default ema; the\n"
     "                                  above as well), truncation-value, step, grid\n"
     "                                  (default full), symmetric (default 0)\n"
@@ -48,6 +51,8 @@ static const char help[] =
     "  --simulate                      as [quantization] of CFG says, with the ranges of\n"
     "                                  WEIGHTS.kure\n"
     "  --images N                      the first N images of the validation list only\n"
+    "  --skip-bad                      leave out images that cannot be read, and say how many\n"
+    "  --long                          begin even where it would take more than a day\n"
     "  --threads N                     processor threads (default: all)\n"
     "  --csv FILE, --json FILE         write the table\n"
     "  --help                          this text\n";
@@ -80,6 +85,7 @@ static void evaluate_simulated(network *net, const struct kure_evaluation_reques
                                .first_bits = (int)o->first_bits, .last_bits = (int)o->last_bits};
     struct kure_result result = {.sqnr = NAN};
     struct kure_images *images = kure_images_load(net, r->data, r->images);
+    kure_images_check(net, images, r->skip_bad);
     struct kure_progress progress;
     double start = kure_seconds();
     kure_progress_start(&progress, "images", images->count);
@@ -99,6 +105,8 @@ static void evaluate_points(network *net, const struct kure_evaluation_request *
     struct kure_progress progress;
     kure_evaluation_load(&e, r, net);
     kure_evaluation_begin(&e);
+    struct kure_point last = r->points.given ? kure_points_get(&r->points, count - 1) : (struct kure_point){0};
+    if (count > 1 && !kure_estimate_allows(&e, &last, count, 1)) exit(1);
     kure_progress_start(&progress, "images", count * kure_evaluation_images(&e));
     for (int i = 0; i < count; ++i) {
         struct kure_point point = {0};
@@ -117,6 +125,7 @@ int kure_command_eval(int argc, char **argv)
     struct kure_evaluation_request r = {.csv = NULL};
     int status = kure_evaluation_parse(argc, argv, help, 0, &r);
     if (status >= 0) return status;
+    kure_interrupt_say("stopped: a table is written at the end only, so that nothing is kept; 'darknet kure sweep' keeps every row");
     network *net = kure_network_load(r.cfg, r.weights);
     const struct kure_network *k = net->kure;
     if (r.simulate && !k->plan.quantizers) {
@@ -131,7 +140,9 @@ int kure_command_eval(int argc, char **argv)
     if (kure_hash_file(r.weights, table.model, &error) != KURE_OK) kure_stop(&error);
     if (r.simulate) evaluate_simulated(net, &r, &table);
     else evaluate_points(net, &r, &table);
+    kure_interrupt_hold(1);
     kure_table_print(&table, stdout);
+    kure_evaluation_say_defaults(&r);
     status = kure_write_tables(&table, r.csv, r.json);
     kure_table_free(&table);
     kure_points_free(&r.points);

@@ -68,16 +68,28 @@ void kure_evaluation_set(struct kure_table *table, const struct kure_point *p, c
     if (!isnan(r->sqnr)) kure_table_set_real(table, "weight_sqnr", r->sqnr);
 }
 
+static int count_of(const struct kure_images *images)
+{
+    return images ? images->count : 0;
+}
+
 void kure_evaluation_set_images(const struct kure_evaluation *e, const struct kure_point *point, struct kure_table *table)
 {
     if (point->activations.bits) kure_table_set_integer(table, "calibration_images", e->calibration_images);
-    kure_table_set_integer(table, "bn_images", e->request->bn_images);
-    kure_table_set_integer(table, "bias_images", e->request->bias_images);
-    kure_table_set_integer(table, "lapq_images", e->request->lapq_images);
+    kure_table_set_integer(table, "bn_images", count_of(e->bn_images));
+    kure_table_set_integer(table, "bias_images", count_of(e->bias_images));
+    kure_table_set_integer(table, "lapq_images", count_of(e->lapq_images));
     kure_table_set_integer(table, "equalized", e->request->equalize);
     if (!e->lapq) return;
     if (point->weights.bits) kure_table_set_text(table, "weight_truncation", "lapq");
     if (point->activations.bits) kure_table_set_text(table, "activation_truncation", "lapq");
+}
+
+void kure_evaluation_say_defaults(const struct kure_evaluation_request *r)
+{
+    if (!kure_points_has(&r->points, "activation_bits") || kure_points_has(&r->points, "weight_bits")) return;
+    fflush(stdout);
+    fprintf(stderr, "the weights have 8 bits, since --weight-bits was not given; --weight-bits 0 leaves them float\n");
 }
 
 /* ---- the work ------------------------------------------------------------------------ */
@@ -97,40 +109,57 @@ static void count_images(void *progress, int n)
 
 static void calibrate(struct kure_evaluation *e)
 {
-    const struct kure_evaluation_request *r = e->request;
-    struct kure_images *images = kure_images_sample(e->net, r->data, r->calibration_images, r->seed, "--calibration-images");
     struct kure_progress progress;
-    e->calibration_images = images->count;
-    kure_progress_start(&progress, "calibration images", images->count);
-    e->calibration = kure_calibrate(e->ptq, images, count_images, &progress);
+    kure_progress_start(&progress, "calibration images", e->calibration_images);
+    e->calibration = kure_calibrate(e->ptq, e->calibrating, count_images, &progress);
     kure_progress_end(&progress);
-    kure_images_free(images);
+    kure_images_free(e->calibrating);
+    e->calibrating = NULL;
 }
 
 static void look_at_float(struct kure_evaluation *e)
 {
-    const struct kure_evaluation_request *r = e->request;
     struct kure_progress progress;
-    e->bias_images = kure_images_sample(e->net, r->data, r->bias_images, r->seed, "--bias-images");
-    kure_progress_start(&progress, "images of the float network", r->bias_images);
+    kure_progress_start(&progress, "images of the float network", e->bias_images->count);
     e->correction = kure_correction_begin(e->ptq, e->bias_images, count_images, &progress);
     kure_progress_end(&progress);
 }
 
 long long kure_evaluation_images(const struct kure_evaluation *e)
 {
-    return e->images->count + e->request->bn_images + 3LL * e->request->bias_images /* bias_correction.c passes three times */ +
-           (e->lapq ? (long long)kure_lapq_passes(e->ptq) * e->request->lapq_images : 0);
+    return e->images->count + count_of(e->bn_images) + 3LL * count_of(e->bias_images) /* bias_correction.c passes three times */ +
+           (e->lapq ? (long long)kure_lapq_passes(e->ptq) * count_of(e->lapq_images) : 0);
 }
 
-int kure_evaluation_draws(const struct kure_evaluation_request *request)
+void kure_evaluation_describe(const struct kure_evaluation *e, FILE *out)
 {
-    return quantizes_activations(&request->points);
+    const struct kure_images *const lists[] = {e->images, e->calibrating, e->bn_images, e->bias_images, e->lapq_images};
+    for (int i = 0; i < 5; ++i) {
+        if (lists[i]) kure_images_describe(lists[i], out);
+    }
+}
+
+/* Of the training list, for the option that asks for them. */
+static struct kure_images *draw(const struct kure_evaluation *e, int count, const char *option, int once, int labelled)
+{
+    const struct kure_evaluation_request *r = e->request;
+    struct kure_images *images = kure_images_sample(e->net, r->data, count, r->seed, option);
+    images->once = once;
+    if (labelled) kure_images_label(images, e->net, r->data);
+    kure_images_check(e->net, images, r->skip_bad);
+    return images;
 }
 
 void kure_evaluation_load(struct kure_evaluation *e, const struct kure_evaluation_request *r, network *net)
 {
     *e = (struct kure_evaluation){.request = r, .net = net, .images = kure_images_load(net, r->data, r->images)};
+    kure_images_check(net, e->images, r->skip_bad);
+    if (r->bn_images) e->bn_images = draw(e, r->bn_images, "--bn-images", 0, 0);
+    if (r->bias_images) e->bias_images = draw(e, r->bias_images, "--bias-images", 0, 0);
+    if (r->lapq_images) e->lapq_images = draw(e, r->lapq_images, "--lapq-images", 0, 1);
+    if (!quantizes_activations(&r->points)) return;
+    e->calibrating = draw(e, r->calibration_images, "--calibration-images", 1, 0);
+    e->calibration_images = e->calibrating->count;
 }
 
 void kure_evaluation_begin(struct kure_evaluation *e)
@@ -143,14 +172,9 @@ void kure_evaluation_begin(struct kure_evaluation *e)
         struct kure_point point = kure_points_get(&r->points, i);
         kure_ptq_check(e->ptq, &point);
     }
-    if (r->bn_images) e->bn_images = kure_images_sample(net, r->data, r->bn_images, r->seed, "--bn-images");
-    if (r->bias_images) look_at_float(e);
-    if (r->lapq_images) {
-        e->lapq_images = kure_images_sample(net, r->data, r->lapq_images, r->seed, "--lapq-images");
-        kure_images_label(e->lapq_images, net, r->data);
-        e->lapq = kure_lapq_begin(net, e->lapq_images);
-    }
-    if (quantizes_activations(&r->points)) calibrate(e);
+    if (e->bias_images) look_at_float(e);
+    if (e->lapq_images) e->lapq = kure_lapq_begin(net, e->lapq_images);
+    if (e->calibrating) calibrate(e);
     if (r->points.given) kure_report_float_layers(net);
 }
 
@@ -161,18 +185,11 @@ void kure_evaluation_end(struct kure_evaluation *e)
     if (e->bias_images) kure_images_free(e->bias_images);
     if (e->lapq_images) kure_images_free(e->lapq_images);
     kure_lapq_free(e->lapq);
+    if (e->calibrating) kure_images_free(e->calibrating);
     kure_correction_free(e->correction, e->ptq);
     kure_calibration_free(e->calibration);
     if (e->ptq) kure_ptq_free(e->ptq);
     free_network(e->net);
-}
-
-void kure_evaluation_decode(struct kure_evaluation *e)
-{
-    kure_images_decode(e->net, e->images);
-    if (e->bn_images) kure_images_decode(e->net, e->bn_images);
-    if (e->bias_images) kure_images_decode(e->net, e->bias_images);
-    if (e->lapq_images) kure_images_decode(e->net, e->lapq_images);
 }
 
 struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct kure_point *point, void (*done)(void *, int), void *context)
@@ -250,8 +267,10 @@ static const struct option eval_options[] = {{"simulate", no_argument, NULL, 's'
 static const struct option sweep_options[] = {{"shard", required_argument, NULL, 'd'}, {"jobs", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0}};
 static const struct option common_options[] = {
     {"quantize", required_argument, NULL, 'q'},  {"images", required_argument, NULL, 'i'}, {"threads", required_argument, NULL, 't'},
-    {"calibration-images", required_argument, NULL, 'c'}, {"bn-images", required_argument, NULL, 'b'}, {"bias-images", required_argument, NULL, 'a'}, {"lapq-images", required_argument, NULL, 'l'}, {"seed", required_argument, NULL, 'e'},
-    {"equalize", no_argument, NULL, 'z'},        {"csv", required_argument, NULL, 'v'},       {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    {"calibration-images", required_argument, NULL, 'c'}, {"bn-images", required_argument, NULL, 'b'}, {"bias-images", required_argument, NULL, 'a'},
+    {"lapq-images", required_argument, NULL, 'p'}, {"seed", required_argument, NULL, 'e'}, {"equalize", no_argument, NULL, 'z'},
+    {"skip-bad", no_argument, NULL, 'k'},        {"long", no_argument, NULL, 'l'},            {"csv", required_argument, NULL, 'v'},
+    {"json", required_argument, NULL, 'j'},      {"help", no_argument, NULL, 'h'},            {NULL, 0, NULL, 0}};
 enum { COMMON = sizeof common_options / sizeof common_options[0] };
 
 int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, struct kure_evaluation_request *r)
@@ -271,13 +290,15 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
         struct kure_error error;
         enum kure_status status = KURE_OK;
         const char *name = c == '?' || c == ':' ? "" : options[which].name;
-        int *counts[] = {['i'] = &r->images, ['t'] = &r->threads, ['c'] = &r->calibration_images, ['b'] = &r->bn_images, ['a'] = &r->bias_images, ['l'] = &r->lapq_images, ['w'] = &r->jobs};
+        int *counts[] = {['i'] = &r->images, ['t'] = &r->threads, ['c'] = &r->calibration_images, ['b'] = &r->bn_images, ['a'] = &r->bias_images, ['p'] = &r->lapq_images, ['w'] = &r->jobs};
         switch (c) {
         case 'h': return fputs(help, stdout), 0;
         case 'v': r->csv = optarg; break;
         case 'j': r->json = optarg; break;
         case 's': r->simulate = 1; break;
         case 'z': r->equalize = 1; break;
+        case 'k': r->skip_bad = 1; break;
+        case 'l': r->lasting = 1; break;
         case 'q': status = kure_points_parse(&r->points, optarg, &error); break;
         case 1: status = kure_points_set_option(&r->points, name, optarg, &error); break;
         case 'e':

@@ -13,6 +13,8 @@ struct kure_evaluation_request {
     struct kure_points points;
     int images, threads;
     int equalize;
+    int skip_bad;                      /* images that cannot be read are left out */
+    int lasting;                       /* --long: as long as it takes */
     int simulate;                      /* eval */
     int shard, shards, jobs;           /* sweep; 0: not given */
     int calibration_images, bn_images, bias_images, lapq_images; /* 0: not given */
@@ -22,6 +24,9 @@ struct kure_evaluation_request {
 
 /* Reads the command line of eval (sweep = 0) or sweep. -1: go on; else the exit status. */
 int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, struct kure_evaluation_request *r);
+
+/* On stderr what nobody has asked for: weights quantized because activations are. */
+void kure_evaluation_say_defaults(const struct kure_evaluation_request *r);
 
 /* Columns from weight_bits to seconds, for a table that begins with others or not. */
 extern const struct kure_column kure_evaluation_columns[];
@@ -42,22 +47,20 @@ struct kure_evaluation {
     network *net;
     struct kure_ptq *ptq;
     struct kure_images *images, *bn_images, *bias_images, *lapq_images; /* NULL without the option of that name */
+    struct kure_images *calibrating;        /* for the calibration; NULL: none, or it is done */
     struct kure_correction *correction;
     struct kure_lapq_steps *lapq;
     struct kure_calibration *calibration;   /* NULL: no point quantizes activations */
     int calibration_images;
 };
 
-/* The list of images; then what takes long, every point being checked first. */
+/* The images, those of the training list too; then what takes long, every point being checked first. */
 void kure_evaluation_load(struct kure_evaluation *e, const struct kure_evaluation_request *request, network *net);
 void kure_evaluation_begin(struct kure_evaluation *e);
 
-/* Are images of the training list drawn without being asked for: for a calibration? */
-int kure_evaluation_draws(const struct kure_evaluation_request *request);
+/* Which images there are, on whatever machine they lie. */
+void kure_evaluation_describe(const struct kure_evaluation *e, FILE *out);
 void kure_evaluation_end(struct kure_evaluation *e); /* the network too */
-
-/* Decodes and keeps the images, where they fit, so that processes that fork from here share them. */
-void kure_evaluation_decode(struct kure_evaluation *e);
 
 /* done(context, images): after every batch. */
 struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct kure_point *point, void (*done)(void *, int), void *context);

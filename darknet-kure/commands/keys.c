@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include <getopt.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "command.h"
 #include "quantizer_keys.h"
@@ -130,6 +132,43 @@ static void print_profiles(void)
     }
 }
 
+/* Columns of the terminal that stdout is; 0: it is none. */
+static int terminal_width(void)
+{
+    struct winsize size;
+    if (!isatty(STDOUT_FILENO)) return 0;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* Words in lines of at most `width`, each indented. */
+static void print_wrapped(const char *text, int indent, int width)
+{
+    int used = 0;
+    while (*text) {
+        int length = (int)strcspn(text, " ");
+        if (used && indent + used + 1 + length > width) used = 0, printf("\n");
+        used += used ? printf(" %.*s", length, text) : printf("%*s%.*s", indent, "", length, text) - indent;
+        text += length;
+        text += strspn(text, " ");
+    }
+    printf("\n");
+}
+
+/* Where lines have an end: a key and what it may be, its meaning below. */
+static void print_for_terminal(const struct kure_table *table, int width)
+{
+    const char *section = "";
+    for (int r = 0; r < table->rows; ++r) {
+        const char *own = kure_table_cell(table, r, "section"), *standard = kure_table_cell(table, r, "default");
+        char line[512];
+        if (strcmp(section, own) != 0) printf("%s%s\n", r ? "\n" : "", own);
+        section = own;
+        snprintf(line, sizeof line, "%s: %s%s%s", kure_table_cell(table, r, "key"), kure_table_cell(table, r, "values"), *standard ? "; default " : "", standard);
+        print_wrapped(line, 2, width);
+        print_wrapped(kure_table_cell(table, r, "meaning"), 6, width);
+    }
+}
+
 int kure_command_keys(int argc, char **argv)
 {
     static const struct option options[] = {{"markdown", no_argument, NULL, 'm'}, {"csv", required_argument, NULL, 'v'},
@@ -167,6 +206,8 @@ int kure_command_keys(int argc, char **argv)
         print_markdown();
         print_quantizers();
         print_profiles();
+    } else if (terminal_width()) {
+        print_for_terminal(&table, terminal_width());
     } else {
         kure_table_print(&table, stdout);
     }

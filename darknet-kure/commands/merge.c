@@ -56,5 +56,6 @@ int kure_command_merge(int argc, char **argv)
     kure_sweep_print_score(&table, &head);
     status = kure_write_tables(&table, csv, json);
     kure_table_free(&table);
+    kure_sweep_free(&head);
     return status;
 }

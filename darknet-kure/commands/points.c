@@ -9,6 +9,8 @@
 
 #include "error.h"
 
+enum { MOST_SHOWN = 60 }; /* characters of what was given, in messages */
+
 /* In the order in which they vary, the first one slowest. */
 static const char *const names[] = {
     "batchnorm", "weight_granularity", "weight_grid", "weight_symmetric", "weight_truncation", "weight_truncation_value", "weight_rounding",
@@ -99,32 +101,30 @@ static double number_of(const struct kure_key_text *k, const char *value, size_t
     return integer && k->maximum > 1 && x == 1 ? NAN : x;
 }
 
-/* Parses one value, into `point` where that is not NULL. */
-static enum kure_status parse_one(const char *name, const char *value, size_t length, struct kure_point *point, struct kure_error *error)
+/* What a value becomes in its field; an error says what it may be. */
+static enum kure_status parse_one(const char *name, const char *value, size_t length, double *number, struct kure_error *error)
 {
     const struct kure_key_text k = text_of(name);
-    size_t offset;
-    const struct place *place = place_of(name, &offset);
     double x = strcmp(k.kind, "choice") == 0 ? word_index(k.choices, value, length) : number_of(&k, value, length);
-    if (k.choices && x < 0) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be one of: %s", name, (int)length, value, k.choices);
-    if (isnan(x) && k.maximum == 1) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be 0 or 1", name, (int)length, value);
+    int shown = length < MOST_SHOWN ? (int)length : MOST_SHOWN;
+    *number = x;
+    if (k.choices && x < 0) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be one of: %s", name, shown, value, k.choices);
+    if (isnan(x) && k.maximum == 1) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be 0 or 1", name, shown, value);
     if (isnan(x) && k.maximum == 16) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be an integer from 2 to 16, or 0 for float", name, (int)length, value);
+        return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be an integer from 2 to 16, or 0 for float", name, shown, value);
     }
-    if (isnan(x) && k.minimum == 0) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a positive number", name, (int)length, value);
-    if (isnan(x)) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a number from %g to %g", name, (int)length, value, k.minimum, k.maximum);
-    void *field = point ? (char *)point + offset : NULL;
-    if (field && place->is_real) *(double *)field = x;
-    else if (field) *(int *)field = (int)x;
+    if (isnan(x) && k.minimum == 0) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a positive number", name, shown, value);
+    if (isnan(x)) return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a number from %g to %g", name, shown, value, k.minimum, k.maximum);
     return KURE_OK;
 }
 
-/* The i-th value of a list; its length. */
-static const char *nth(const char *list, int i, size_t *length)
+static void set_field(struct kure_point *point, const char *name, double x)
 {
-    for (; i > 0; --i) list += strcspn(list, ",") + 1;
-    *length = strcspn(list, ",");
-    return list;
+    size_t offset;
+    const struct place *place = place_of(name, &offset);
+    void *field = (char *)point + offset;
+    if (place->is_real) *(double *)field = x;
+    else *(int *)field = (int)x;
 }
 
 static int list_length(const char *list)
@@ -164,29 +164,66 @@ static enum kure_status fail_unknown(const char *name, struct kure_error *error)
     return kure_fail(error, KURE_ERROR_INPUT, "unknown quantizer key '%s': did you mean '%s'?", name, names[best]);
 }
 
-static enum kure_status set_one(struct kure_points *points, int key, const char *list, struct kure_error *error)
+static int compare_numbers(const void *a, const void *b)
 {
-    if (points->values[key]) return kure_fail(error, KURE_ERROR_INPUT, "quantizer key '%s' is given twice", names[key]);
-    for (int i = 0; i < list_length(list); ++i) {
-        size_t length;
-        const char *value = nth(list, i, &length);
-        enum kure_status status = parse_one(names[key], value, length, NULL, error);
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Two spellings of a number are one value. */
+static enum kure_status check_distinct(const char *name, const char *list, const double *numbers, int count, struct kure_error *error)
+{
+    double *sorted = malloc((size_t)count * sizeof *sorted);
+    enum kure_status status = sorted ? KURE_OK : kure_fail_memory(error);
+    if (sorted) {
+        memcpy(sorted, numbers, (size_t)count * sizeof *sorted);
+        qsort(sorted, (size_t)count, sizeof *sorted, compare_numbers);
+    }
+    for (int i = 1; status == KURE_OK && i < count; ++i) {
+        const char *value = list;
+        if (sorted[i] != sorted[i - 1]) continue;
+        for (int j = 0; numbers[j] != sorted[i]; ++j) value += strcspn(value, ",") + 1;
+        status = kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s%s: the value %.*s is given twice", name, MOST_SHOWN, list,
+                           strlen(list) > MOST_SHOWN ? "..." : "", (int)strcspn(value, ","), value);
+    }
+    free(sorted);
+    return status;
+}
+
+/* A copy without blanks: "8, 6" is 8,6. */
+static char *copy_list(const char *list)
+{
+    char *copy = strdup(list), *to = copy;
+    for (; copy && *list; ++list) {
+        if (*list != ' ') *to++ = *list;
+    }
+    if (copy) *to = 0;
+    return copy;
+}
+
+static enum kure_status set_one(struct kure_points *points, int key, const char *given, struct kure_error *error)
+{
+    int count = list_length(given);
+    const char *name = names[key];
+    if (points->values[key]) return kure_fail(error, KURE_ERROR_INPUT, "quantizer key '%s' is given twice", name);
+    const char *list = points->values[key] = copy_list(given), *value = list;
+    points->numbers[key] = malloc((size_t)count * sizeof(double));
+    if (!list || !points->numbers[key]) return kure_fail_memory(error);
+    for (int i = 0; i < count; ++i) {
+        size_t length = strcspn(value, ",");
+        if (length == 0) {
+            return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: an empty value: a list is written without blanks, as 8,6,4", name, MOST_SHOWN, list);
+        }
+        enum kure_status status = parse_one(name, value, length, &points->numbers[key][i], error);
         if (status != KURE_OK) return status;
-        if (strstr(names[key], "truncation_value") && strtod(value, NULL) == 0) {
-            return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a positive number", names[key], (int)length, value);
+        if (strstr(name, "truncation_value") && points->numbers[key][i] == 0) {
+            return kure_fail(error, KURE_ERROR_INPUT, "%s=%.*s: must be a positive number", name, (int)length, value);
         }
+        value += length + 1;
     }
-    for (int i = 0; i < list_length(list); ++i) {
-        for (int j = 0; j < i; ++j) {
-            size_t one, other;
-            const char *a = nth(list, i, &one), *b = nth(list, j, &other);
-            if (one != other || strncmp(a, b, one) != 0) continue;
-            return kure_fail(error, KURE_ERROR_INPUT, "%s=%s: the value %.*s is given twice", names[key], list, (int)one, a);
-        }
-    }
-    points->values[key] = strdup(list);
+    points->counts[key] = count;
     points->given = 1;
-    return points->values[key] ? KURE_OK : kure_fail_memory(error);
+    return check_distinct(name, list, points->numbers[key], count, error);
 }
 
 enum kure_status kure_points_set(struct kure_points *points, const char *name, const char *list, struct kure_error *error)
@@ -241,13 +278,35 @@ static const char *list_of(const struct kure_points *points, int key)
     return points->values[key] ? points->values[key] : text_of(names[key]).default_text;
 }
 
+const char *kure_points_list(const struct kure_points *points, const char *key)
+{
+    return list_of(points, find_key(key));
+}
+
+static int count_of(const struct kure_points *points, int key)
+{
+    return points->counts[key] ? points->counts[key] : 1;
+}
+
 int kure_points_count(const struct kure_points *points)
 {
     long long count = 1;
     for (int i = 0; i < KEY_COUNT && count <= KURE_MOST_POINTS; ++i) {
-        if (!points->paired[i]) count *= list_length(list_of(points, i));
+        if (!points->paired[i]) count *= count_of(points, i);
     }
     return count <= KURE_MOST_POINTS ? (int)count : KURE_MOST_POINTS + 1;
+}
+
+static double default_of(int key)
+{
+    static double numbers[KEY_COUNT];
+    static char known[KEY_COUNT];
+    if (!known[key]) {
+        const char *text = text_of(names[key]).default_text;
+        if (parse_one(names[key], text, strlen(text), &numbers[key], NULL) != KURE_OK) numbers[key] = 0; /* truncation_value: none */
+        known[key] = 1;
+    }
+    return numbers[key];
 }
 
 static struct kure_point point_at(const struct kure_points *points, int index)
@@ -256,20 +315,18 @@ static struct kure_point point_at(const struct kure_points *points, int index)
     int chosen[KEY_COUNT] = {0};
     memset(&point, 0, sizeof point);
     for (int i = KEY_COUNT - 1; i >= 0; --i) {
-        int n = list_length(list_of(points, i));
         if (points->paired[i]) continue;
-        chosen[i] = index % n;
-        index /= n;
+        chosen[i] = index % count_of(points, i);
+        index /= count_of(points, i);
     }
     for (int i = 0; i < KEY_COUNT; ++i) {
-        size_t length;
-        const char *value = nth(list_of(points, i), chosen[points->paired[i] ? partner_of(i) : i], &length);
-        if (parse_one(names[i], value, length, &point, NULL) != KURE_OK) continue; /* checked when it was set */
+        int which = chosen[points->paired[i] ? partner_of(i) : i];
+        set_field(&point, names[i], points->counts[i] ? points->numbers[i][which] : default_of(i));
     }
     return point;
 }
 
-static int takes_value(const struct kure_quantizer *q)
+int kure_point_takes_value(const struct kure_quantizer *q)
 {
     return *kure_policy_text((int)q->truncation).value != 0;
 }
@@ -277,8 +334,8 @@ static int takes_value(const struct kure_quantizer *q)
 struct kure_point kure_points_get(const struct kure_points *points, int index)
 {
     struct kure_point point = point_at(points, index);
-    if (!takes_value(&point.weights)) point.weights.truncation_value = 0;
-    if (!takes_value(&point.activations)) point.activations.truncation_value = 0;
+    if (!kure_point_takes_value(&point.weights)) point.weights.truncation_value = 0;
+    if (!kure_point_takes_value(&point.activations)) point.activations.truncation_value = 0;
     return point;
 }
 
@@ -291,65 +348,8 @@ struct kure_quantizer kure_points_activations(const struct kure_points *points, 
         if (!points->values[i] || strncmp(names[i], "activation_", 11) != 0) continue;
         memcpy((char *)&out + offset, (char *)&point + offset, place->is_real ? sizeof(double) : sizeof(int));
     }
-    if (!takes_value(&out.activations)) out.activations.truncation_value = 0;
+    if (!kure_point_takes_value(&out.activations)) out.activations.truncation_value = 0;
     return out.activations;
-}
-
-static enum kure_status check_widths(const struct kure_quantizer *q, int inner, int first, int last, const char *whose, struct kure_error *error)
-{
-    const int bits[] = {inner, first, last};
-    struct kure_error reason;
-    for (size_t b = 0; inner && b < sizeof bits / sizeof *bits; ++b) {
-        struct kure_quantizer wide = *q;
-        wide.bits = bits[b];
-        if (kure_quantizer_check(&wide, &reason) != KURE_OK) return kure_fail(error, KURE_ERROR_INPUT, "the %s quantizer: %s", whose, reason.text);
-    }
-    return KURE_OK;
-}
-
-/* A key of activations that no point reads. */
-static enum kure_status check_read(const struct kure_points *points, const char *prefix, int read, struct kure_error *error)
-{
-    char bits[64];
-    snprintf(bits, sizeof bits, "%sbits", prefix);
-    for (int i = 0; i < KEY_COUNT && !read; ++i) {
-        if (!points->values[i] || points->bare[i] || strncmp(names[i], prefix, strlen(prefix)) != 0 || strcmp(names[i], bits) == 0) continue;
-        return kure_fail(error, KURE_ERROR_INPUT, "%s=%s: has no meaning with %s=%s, which leaves them float", names[i], points->values[i], bits,
-                         list_of(points, find_key(bits)));
-    }
-    return KURE_OK;
-}
-
-static enum kure_status check_value_read(const struct kure_points *points, const char *prefix, int takers, struct kure_error *error)
-{
-    char value[64], policy[64];
-    snprintf(value, sizeof value, "%struncation_value", prefix);
-    snprintf(policy, sizeof policy, "%struncation", prefix);
-    if (takers || !kure_points_has(points, value) || points->paired[find_key(value)]) return KURE_OK;
-    return kure_fail(error, KURE_ERROR_INPUT, "%s=%s: %s=%s takes none", value, list_of(points, find_key(value)), policy,
-                     list_of(points, find_key(policy)));
-}
-
-enum kure_status kure_points_check(const struct kure_points *points, struct kure_error *error)
-{
-    int count = kure_points_count(points), weight_takers = 0, activation_takers = 0, weights = 0, activations = 0;
-    enum kure_status status = KURE_OK;
-    for (int i = 0; status == KURE_OK && i < count; ++i) {
-        struct kure_point p = kure_points_get(points, i);
-        weights |= p.weights.bits;
-        activations |= p.activations.bits;
-        weight_takers += takes_value(&p.weights);
-        activation_takers += takes_value(&p.activations);
-        if (p.weights.bits && p.weights.truncation == KURE_TRUNCATION_EMA) {
-            return kure_fail(error, KURE_ERROR_INPUT, "weight_truncation=ema: it averages over batches, which weights do not come in");
-        }
-        status = check_widths(&p.weights, p.weights.bits, p.first_bits, p.last_bits, "weights'", error);
-        if (status == KURE_OK) status = check_widths(&p.activations, p.activations.bits, 0, p.last_bits, "activations'", error);
-    }
-    if (status == KURE_OK) status = check_read(points, "weight_", weights, error);
-    if (status == KURE_OK) status = check_read(points, "activation_", activations, error);
-    if (status == KURE_OK) status = check_value_read(points, "weight_", weight_takers, error);
-    return status == KURE_OK ? check_value_read(points, "activation_", activation_takers, error) : status;
 }
 
 char *kure_points_text(const struct kure_points *points)
@@ -366,6 +366,9 @@ char *kure_points_text(const struct kure_points *points)
 
 void kure_points_free(struct kure_points *points)
 {
-    for (int i = 0; i < KEY_COUNT; ++i) free(points->values[i]);
+    for (int i = 0; i < KEY_COUNT; ++i) {
+        free(points->values[i]);
+        free(points->numbers[i]);
+    }
     memset(points, 0, sizeof *points);
 }

@@ -13,6 +13,8 @@ enum { KURE_POINT_KEYS = 24, KURE_POINT_NAMES = 32, KURE_MOST_POINTS = 100000 };
 
 struct kure_points {
     char *values[KURE_POINT_KEYS]; /* comma-separated, NULL: the default */
+    double *numbers[KURE_POINT_KEYS]; /* the same as values of fields; choices by their place */
+    int counts[KURE_POINT_KEYS];   /* of numbers; 0: the default */
     char paired[KURE_POINT_KEYS];  /* 1: of activations, set by the bare key: goes with the weights' value */
     char bare[KURE_POINT_KEYS];    /* 1: set by the bare key, for weights and activations */
     int given;                     /* any key was */
@@ -33,6 +35,10 @@ KURE_CHECKED enum kure_status kure_points_set_option(struct kure_points *points,
 
 /* Was this key (full name) given? */
 int kure_points_has(const struct kure_points *points, const char *key);
+/* Its list as text, the default where it was not; borrowed. */
+const char *kure_points_list(const struct kure_points *points, const char *key);
+/* 1: the quantizer's policy wants a truncation_value. */
+int kure_point_takes_value(const struct kure_quantizer *q);
 
 /* --quantize key=value,key=value */
 KURE_CHECKED enum kure_status kure_points_parse(struct kure_points *points, const char *text, struct kure_error *error);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdatomic.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -14,6 +15,8 @@
 #include <omp.h>
 #endif
 
+#include "estimate.h"
+#include "interrupt.h"
 #include "output.h"
 #include "progress.h"
 #include "sweep_file.h"
@@ -33,6 +36,8 @@ static const char help[] =
     "  --images N                the first N images of the validation list only\n"
     "  --calibration-images N, --bn-images N, --bias-images N, --lapq-images N,\n"
     "  --equalize, --seed N      as in eval\n"
+    "  --skip-bad                leave out images that cannot be read, and say how many\n"
+    "  --long                    begin even where it would take more than a day\n"
     "  --json FILE               write the table as JSON as well\n"
     "  --help                    this text\n\n"
     "Robustness: the mean top-1 over the points without the float one; along step ratios the\n"
@@ -46,7 +51,10 @@ struct sweep {
     struct kure_sweep_head head;
     struct kure_table table;
     FILE *file;                  /* the CSV, at its end */
+    int is_new;                  /* there was no such file */
     int *pending, pending_count; /* points to evaluate */
+    pid_t *workers;
+    FILE *said;                  /* their stderr */
     struct kure_progress progress;
 };
 
@@ -54,26 +62,6 @@ struct sweep {
 static struct kure_point point_of(const struct sweep *s, int i)
 {
     return i == 0 ? (struct kure_point){.fold = 0} : kure_points_get(&s->request.points, i - 1);
-}
-
-/* Which images there are, on whatever machine they lie. */
-static void describe_images(const struct sweep *s, FILE *out)
-{
-    const struct kure_evaluation_request *r = &s->request;
-    const struct {
-        const char *option;
-        int count, drawn;
-    } uses[] = {{"--calibration-images", r->calibration_images, kure_evaluation_draws(r)},
-                {"--bn-images", r->bn_images, r->bn_images},
-                {"--bias-images", r->bias_images, r->bias_images},
-                {"--lapq-images", r->lapq_images, r->lapq_images}};
-    kure_images_describe(s->evaluation.images, out);
-    for (int i = 0; i < 4; ++i) {
-        if (!uses[i].drawn) continue;
-        struct kure_images *drawn = kure_images_sample(s->evaluation.net, r->data, uses[i].count, r->seed, uses[i].option);
-        kure_images_describe(drawn, out);
-        kure_images_free(drawn);
-    }
 }
 
 static void make_head(struct sweep *s, const struct kure_network *k)
@@ -86,7 +74,7 @@ static void make_head(struct sweep *s, const struct kure_network *k)
     size_t size;
     FILE *names = open_memstream(&text, &size);
     if (!names) kure_stop(&(struct kure_error){"not enough memory"});
-    describe_images(s, names);
+    kure_evaluation_describe(&s->evaluation, names);
     fclose(names);
     kure_hash_text(text, images);
     free(text);
@@ -111,6 +99,12 @@ static void stop_file(const char *path, const char *reason)
     kure_stop(&error);
 }
 
+/* For Ctrl-C: what is done stays done. */
+static void say_done(const struct sweep *s)
+{
+    kure_interrupt_say("%d of %d points are in %s: run the same command again to go on", s->table.rows, s->head.points, s->request.csv);
+}
+
 /* What is there already stays; a line that was cut when its writer was killed goes. */
 static void open_file(struct sweep *s)
 {
@@ -118,6 +112,7 @@ static void open_file(struct sweep *s)
     const char *path = s->request.csv;
     long whole = 0;
     struct stat own, there;
+    s->is_new = access(path, F_OK) != 0;
     do { /* again where another sweep has ended, and replaced the file, in between */
         if (s->file) fclose(s->file);
         s->file = fopen(path, "a");
@@ -129,6 +124,7 @@ static void open_file(struct sweep *s)
     if (kure_sweep_read(path, &s->head, &s->table, &whole, &error) != KURE_OK) kure_stop(&error);
     if (ftruncate(fileno(s->file), whole) != 0) stop_file(path, strerror(errno));
     if (whole == 0) kure_table_write_header(&s->table, s->file);
+    if (fflush(s->file) != 0) stop_file(path, strerror(errno));
     if (s->table.rows) fprintf(stderr, "%s: %d of %d points are there already\n", path, s->table.rows, s->head.points);
 }
 
@@ -138,18 +134,36 @@ static void find_pending(struct sweep *s)
     s->pending = calloc((size_t)s->head.points, sizeof *s->pending);
     if (!s->pending) kure_stop(&(struct kure_error){"not enough memory"});
     for (int i = r->shards ? r->shard - 1 : 0; i < s->head.points; i += r->shards ? r->shards : 1) {
-        if (!kure_sweep_has(&s->table, i)) s->pending[s->pending_count++] = i;
+        if (!kure_sweep_has(&s->head, i)) s->pending[s->pending_count++] = i;
     }
+}
+
+/* A row that does not fit on the disk goes as a whole. */
+static void stop_cut(struct sweep *s, off_t whole, int reason)
+{
+    struct kure_error error;
+    __fpurge(s->file); /* nothing more is to be written at exit */
+    int cut = ftruncate(fileno(s->file), whole);
+    (void)cut; /* one that stays is seen as such by the next sweep */
+    kure_interrupt_kill_workers();
+    snprintf(error.text, sizeof error.text, "%s: cannot be written: %s: %d of %d points are in it: run the same command again to go on",
+             s->request.csv, strerror(reason), s->table.rows - 1, s->head.points);
+    kure_stop(&error);
 }
 
 static void add_result(struct sweep *s, int i, const struct kure_result *result)
 {
     struct kure_point point = point_of(s, i);
+    struct stat before;
+    kure_interrupt_hold(1);
+    if (fstat(fileno(s->file), &before) != 0) stop_file(s->request.csv, strerror(errno));
     kure_sweep_add(&s->table, &s->head, i);
     kure_evaluation_set(&s->table, &point, result);
     kure_evaluation_set_images(&s->evaluation, &point, &s->table);
     kure_table_write_row(&s->table, s->table.rows - 1, s->file);
-    if (fflush(s->file) != 0 || ferror(s->file)) stop_file(s->request.csv, strerror(errno));
+    if (fflush(s->file) != 0 || ferror(s->file)) stop_cut(s, before.st_size, errno);
+    say_done(s);
+    kure_interrupt_hold(0);
 }
 
 /* ---- the work --------------------------------------------------------------------------- */
@@ -219,26 +233,65 @@ static int collect(struct sweep *s, int in)
     return results;
 }
 
-static void run_workers(struct sweep *s, int jobs)
+/* What the workers have said: all of it, or the first line. */
+static void repeat_said(FILE *said, int all)
 {
-    int ends[2], status, failed = 0;
-    atomic_int *next = mmap(NULL, sizeof *next, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (next == MAP_FAILED || pipe(ends) != 0) kure_stop(&(struct kure_error){"no pipe or memory for the workers: try --jobs 1"});
-    kure_evaluation_decode(&s->evaluation);
+    char *line = NULL;
+    size_t capacity = 0;
+    rewind(said);
+    while (getline(&line, &capacity, said) > 0) {
+        fputs(line, stderr);
+        if (!all) break;
+    }
+    free(line);
+    fclose(said);
+}
+
+static void start_workers(struct sweep *s, int jobs, atomic_int *next, const int ends[2])
+{
     fflush(NULL);
+    kure_interrupt_hold(1);
     for (int i = 0; i < jobs; ++i) {
-        pid_t pid = fork();
-        if (pid < 0) kure_stop(&(struct kure_error){"no more processes for the workers: try --jobs 1"});
-        if (pid == 0) {
+        s->workers[i] = fork();
+        if (s->workers[i] < 0) {
+            kure_interrupt_kill_workers();
+            kure_stop(&(struct kure_error){"no more processes for the workers: try --jobs 1"});
+        }
+        if (s->workers[i] == 0) {
+            kure_interrupt_in_worker();
+            dup2(fileno(s->said), STDERR_FILENO);
             close(ends[0]);
             work(s, next, ends[1]);
         }
+        kure_interrupt_workers(s->workers, i + 1);
     }
+    kure_interrupt_hold(0);
+}
+
+static void run_workers(struct sweep *s, int jobs)
+{
+    int ends[2], status, failed = 0, spoke = 0;
+    atomic_int *next = mmap(NULL, sizeof *next, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    s->workers = calloc((size_t)jobs, sizeof *s->workers);
+    s->said = tmpfile();
+    if (next == MAP_FAILED || !s->workers || !s->said || pipe(ends) != 0) {
+        kure_stop(&(struct kure_error){"no pipe, file or memory for the workers: try --jobs 1"});
+    }
+    start_workers(s, jobs, next, ends);
     close(ends[1]);
     int results = collect(s, ends[0]);
     close(ends[0]);
-    while (wait(&status) > 0) failed |= !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    while (wait(&status) > 0) {
+        int stopped = WIFEXITED(status) && WEXITSTATUS(status) == 1; /* by kure_stop, with a sentence */
+        spoke |= stopped;
+        failed |= !stopped && !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    kure_interrupt_workers(NULL, 0);
     munmap(next, sizeof *next);
+    free(s->workers);
+    kure_progress_end(&s->progress);
+    repeat_said(s->said, !spoke || failed);
+    if (spoke) exit(1);
     if (!failed && results == s->pending_count) return;
     kure_stop(&(struct kure_error){"a worker has ended before its work was done: the points that are missing can be had by the same command"});
 }
@@ -256,8 +309,13 @@ static int job_count(const struct sweep *s)
 static void run(struct sweep *s)
 {
     kure_evaluation_begin(&s->evaluation);
-    kure_progress_start(&s->progress, "images", s->pending_count * kure_evaluation_images(&s->evaluation));
+    struct kure_point last = point_of(s, s->pending[s->pending_count - 1]);
     int jobs = job_count(s);
+    if (!kure_estimate_allows(&s->evaluation, &last, s->pending_count, jobs)) {
+        if (s->is_new) unlink(s->request.csv);
+        exit(1);
+    }
+    kure_progress_start(&s->progress, "images", s->pending_count * kure_evaluation_images(&s->evaluation));
     if (jobs > 1) run_workers(s, jobs);
     else run_here(s);
     kure_progress_end(&s->progress);
@@ -271,6 +329,7 @@ int kure_command_sweep(int argc, char **argv)
     if (!s.request.csv) return kure_usage_error("sweep", "--csv FILE is needed: the rows go there as they are known");
     if (kure_is_special(s.request.csv)) return kure_usage_error("sweep", "--csv %s: must be a regular file, to go on with later", s.request.csv);
     if (!s.request.points.given) return kure_usage_error("sweep", "no quantizer key is given, such as --weight-bits 8,6,4");
+    kure_interrupt_say("stopped before the first point: %s is as it was", s.request.csv);
     network *net = kure_network_load(s.request.cfg, s.request.weights);
     kure_evaluation_load(&s.evaluation, &s.request, net);
     kure_sweep_table(&s.table);
@@ -282,13 +341,17 @@ int kure_command_sweep(int argc, char **argv)
     }
     open_file(&s);
     find_pending(&s);
+    say_done(&s);
     if (s.pending_count) run(&s);
     kure_evaluation_end(&s.evaluation);
     kure_table_sort(&s.table, "point");
     kure_table_print(&s.table, stdout);
+    kure_evaluation_say_defaults(&s.request);
     kure_sweep_print_score(&s.table, &s.head);
+    kure_interrupt_hold(1);
     status = kure_write_tables(&s.table, s.request.csv, s.request.json); /* in order */
     fclose(s.file);
+    kure_sweep_free(&s.head);
     kure_table_free(&s.table);
     kure_points_free(&s.request.points);
     free(s.pending);

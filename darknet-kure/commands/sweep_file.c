@@ -20,7 +20,32 @@ void kure_sweep_table(struct kure_table *table)
     table->results = kure_evaluation_results;
 }
 
-void kure_sweep_add(struct kure_table *table, const struct kure_sweep_head *head, int point)
+/* The new last row is that of a point. */
+static void set_row(const struct kure_table *table, struct kure_sweep_head *head, int point)
+{
+    if (!head->rows) head->rows = calloc((size_t)head->points, sizeof *head->rows);
+    if (!head->rows) kure_stop(&(struct kure_error){"not enough memory for the points of a sweep"});
+    head->rows[point] = table->rows;
+}
+
+/* -1: it has none */
+static int row_of(const struct kure_sweep_head *head, int point)
+{
+    return head->rows ? head->rows[point] - 1 : -1;
+}
+
+int kure_sweep_has(const struct kure_sweep_head *head, int point)
+{
+    return row_of(head, point) >= 0;
+}
+
+void kure_sweep_free(struct kure_sweep_head *head)
+{
+    free(head->rows);
+    head->rows = NULL;
+}
+
+void kure_sweep_add(struct kure_table *table, struct kure_sweep_head *head, int point)
 {
     kure_table_add_row(table);
     kure_table_set_text(table, "model_hash", head->model);
@@ -28,19 +53,7 @@ void kure_sweep_add(struct kure_table *table, const struct kure_sweep_head *head
     kure_table_set_text(table, "grid_hash", head->grid);
     kure_table_set_integer(table, "points", head->points);
     kure_table_set_integer(table, "point", point);
-}
-
-static int row_of(const struct kure_table *table, int point)
-{
-    for (int r = 0; r < table->rows; ++r) {
-        if (atoi(kure_table_cell(table, r, "point")) == point) return r;
-    }
-    return -1;
-}
-
-int kure_sweep_has(const struct kure_table *table, int point)
-{
-    return row_of(table, point) >= 0;
+    set_row(table, head, point);
 }
 
 /* ---- reading ---------------------------------------------------------------------- */
@@ -78,19 +91,21 @@ static enum kure_status check_head(const char *path, int line, char **cells, str
     }
     int points = atoi(cells[3]), point = atoi(cells[4]);
     if (head->points == 0) head->points = points;
-    if (points < 1 || points != head->points || point < 0 || point >= points) {
+    if (points < 1 || points > KURE_MOST_POINTS + 1 || points != head->points || point < 0 || point >= points) {
         return kure_fail(error, KURE_ERROR_INPUT, "%s:%d: point %.20s of %.20s, where there are %d", path, line, cells[4], cells[3], head->points);
     }
     return KURE_OK;
 }
 
 /* A row that is there already must say the same but for the time it took. */
-static enum kure_status add_cells(const char *path, int line, char **cells, struct kure_table *table, struct kure_error *error)
+static enum kure_status add_cells(const char *path, int line, char **cells, struct kure_sweep_head *head, struct kure_table *table,
+                                  struct kure_error *error)
 {
-    int point = atoi(cells[4]), row = row_of(table, point);
+    int point = atoi(cells[4]), row = row_of(head, point);
     if (row < 0) {
         kure_table_add_row(table);
         for (int i = 0; i < table->column_count; ++i) kure_table_set_text(table, table->columns[i].name, cells[i]);
+        set_row(table, head, point);
         return KURE_OK;
     }
     for (int i = 0; i < table->column_count; ++i) {
@@ -124,7 +139,7 @@ enum kure_status kure_sweep_read(const char *path, struct kure_sweep_head *head,
         if (is_header) continue;
         if (split(text, cells) != table->column_count) status = kure_fail(error, KURE_ERROR_INPUT, "%s:%d: is no row of a sweep", path, line);
         if (status == KURE_OK) status = check_head(path, line, cells, head, error);
-        if (status == KURE_OK) status = add_cells(path, line, cells, table, error);
+        if (status == KURE_OK) status = add_cells(path, line, cells, head, table, error);
     }
     free(header);
     if (status == KURE_OK && ferror(file)) status = kure_fail(error, KURE_ERROR_FILE, "%s: cannot be read", path);
@@ -144,27 +159,25 @@ static int compare_reals(const void *a, const void *b)
 /* The distinct values of a column, ascending, without those of the float point; out: [rows] */
 static int values_of(const struct kure_table *table, const char *column, double *out)
 {
-    int n = 0;
+    int n = 0, distinct = 0;
     for (int r = 0; r < table->rows; ++r) {
         const char *text = kure_table_cell(table, r, column);
-        double x = strtod(text, NULL);
-        int known = !*text || atoi(kure_table_cell(table, r, "point")) == 0;
-        for (int i = 0; !known && i < n; ++i) known = out[i] == x;
-        if (!known) out[n++] = x;
+        if (*text && atoi(kure_table_cell(table, r, "point")) != 0) out[n++] = strtod(text, NULL);
     }
     qsort(out, (size_t)n, sizeof *out, compare_reals);
-    return n;
+    for (int i = 0; i < n; ++i) {
+        if (distinct == 0 || out[i] != out[distinct - 1]) out[distinct++] = out[i];
+    }
+    return distinct;
 }
 
 /* Of one value: the share of the axis that it stands for by the trapezoidal rule. */
 static double trapezoid(const double *x, int n, double value)
 {
-    for (int i = 0; n > 1 && i < n; ++i) {
-        if (x[i] != value) continue;
-        double before = i > 0 ? x[i] - x[i - 1] : 0, after = i + 1 < n ? x[i + 1] - x[i] : 0;
-        return (before + after) / 2;
-    }
-    return 1;
+    const double *at = n > 1 ? bsearch(&value, x, (size_t)n, sizeof *x, compare_reals) : NULL;
+    if (!at) return 1;
+    double before = at > x ? at[0] - at[-1] : 0, after = at + 1 < x + n ? at[1] - at[0] : 0;
+    return (before + after) / 2;
 }
 
 static int is_float(const struct kure_table *table, int row)
@@ -206,7 +219,7 @@ void kure_sweep_print_score(const struct kure_table *table, const struct kure_sw
     }
     int quantized = 0;
     for (int r = 0; r < table->rows; ++r) quantized += !is_float(table, r);
-    double score = robustness(table), plain = strtod(kure_table_cell(table, row_of(table, 0), "top1"), NULL);
+    double score = robustness(table), plain = strtod(kure_table_cell(table, 0, "top1"), NULL);
     if (quantized == 0) {
         printf("no point is quantized: no robustness score\n");
         return;

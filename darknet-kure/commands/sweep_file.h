@@ -14,12 +14,13 @@ struct kure_sweep_head {
     char plan[33];  /* of the cfg's plan */
     char grid[33];  /* of every key's list, the images and the seed */
     int points;     /* of the whole grid, with the float one */
+    int *rows;      /* [points] of the table, from 1; 0: no row. NULL: no row of any; kure_sweep_free frees it */
 };
 
 void kure_sweep_table(struct kure_table *table); /* with the columns of a sweep */
 
 /* A row; point 0 is float. */
-void kure_sweep_add(struct kure_table *table, const struct kure_sweep_head *head, int point);
+void kure_sweep_add(struct kure_table *table, struct kure_sweep_head *head, int point);
 
 /* Reads the rows of `path` into a table of a sweep; those that are there already must be
  * the same. head [in, out]: what the rows must be of; one with points = 0 takes that of
@@ -28,10 +29,12 @@ void kure_sweep_add(struct kure_table *table, const struct kure_sweep_head *head
 KURE_CHECKED enum kure_status kure_sweep_read(const char *path, struct kure_sweep_head *head, struct kure_table *table, long *whole,
                                               struct kure_error *error);
 
-/* 1: the table has a row of this point. */
-int kure_sweep_has(const struct kure_table *table, int point);
+/* 1: the table has a row of this point; before it is sorted. */
+int kure_sweep_has(const struct kure_sweep_head *head, int point);
 
-/* Says the robustness score, or how many points are missing: on stdout. */
+void kure_sweep_free(struct kure_sweep_head *head);
+
+/* Of a sorted table: says the robustness score, or how many points are missing; on stdout. */
 void kure_sweep_print_score(const struct kure_table *table, const struct kure_sweep_head *head);
 
 #endif

@@ -86,18 +86,30 @@ const char *kure_table_cell(const struct kure_table *table, int row, const char 
     return "";
 }
 
-/* Rows are few and nearly in order: by insertion. */
+struct place {
+    long long key;
+    int row;
+};
+
+/* Rows of one key stay in their order. */
+static int compare_places(const void *a, const void *b)
+{
+    const struct place *x = a, *y = b;
+    return x->key != y->key ? (x->key > y->key) - (x->key < y->key) : (x->row > y->row) - (x->row < y->row);
+}
+
 void kure_table_sort(struct kure_table *table, const char *column)
 {
-    for (int i = 1; i < table->rows; ++i) {
-        for (int r = i; r > 0 && atoll(kure_table_cell(table, r - 1, column)) > atoll(kure_table_cell(table, r, column)); --r) {
-            for (int c = 0; c < table->column_count; ++c) {
-                char *cell = row_of(table, r)[c];
-                row_of(table, r)[c] = row_of(table, r - 1)[c];
-                row_of(table, r - 1)[c] = cell;
-            }
-        }
-    }
+    size_t rows = (size_t)table->rows, columns = (size_t)table->column_count;
+    struct place *places = malloc((rows + 1) * sizeof *places);
+    char **sorted = malloc((rows * columns + 1) * sizeof *sorted);
+    if (!places || !sorted) no_memory();
+    for (int r = 0; r < table->rows; ++r) places[r] = (struct place){atoll(kure_table_cell(table, r, column)), r};
+    qsort(places, rows, sizeof *places, compare_places);
+    for (size_t r = 0; r < rows; ++r) memcpy(sorted + r * columns, row_of(table, places[r].row), columns * sizeof *sorted);
+    free(table->cells);
+    free(places);
+    table->cells = sorted;
 }
 
 /* ------------------------------------------------------------------------- */

@@ -39,7 +39,9 @@ static inline size_t kure_chunk_length(size_t n, size_t index)
  * independent of each other, n elements in all. A loop of few elements, or one
  * inside another, does not go through OpenMP at all: that takes a microsecond,
  * and inside another loop memory. KURE_PARALLEL_FOR(n) in front of a loop does
- * the same where the loop is never inside another. */
+ * the same where the loop is never inside another.
+ * KURE_PARALLEL_ORDERED is KURE_PARALLEL for a loop whose last statement, behind
+ * KURE_IN_ORDER, is run turn by turn as by one thread. */
 #if defined(_OPENMP)
 #include <omp.h>
 #define KURE_PRAGMA(text) _Pragma(#text)
@@ -52,9 +54,16 @@ static inline size_t kure_chunk_length(size_t n, size_t index)
             __VA_ARGS__;                                        \
         }                                                       \
     } while (0)
+#define KURE_PARALLEL_ORDERED(n, ...)                                       \
+    do {                                                                    \
+        KURE_PRAGMA(omp parallel for ordered schedule(static, 1) if ((n) >= KURE_PARALLEL_MIN && !omp_in_parallel())) __VA_ARGS__; \
+    } while (0)
+#define KURE_IN_ORDER KURE_PRAGMA(omp ordered)
 #else
 #define KURE_PARALLEL_FOR(n)
 #define KURE_PARALLEL(n, ...) __VA_ARGS__
+#define KURE_PARALLEL_ORDERED(n, ...) __VA_ARGS__
+#define KURE_IN_ORDER
 #endif
 
 #endif

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "chunks.h"
+
 enum { BINS = KURE_HISTOGRAM_BINS, ZERO = BINS / 2 };
 
 /* neighbours from the middle outwards become one bin */
@@ -13,6 +15,40 @@ static void widen(double *bins)
     memcpy(bins, wide, sizeof wide);
 }
 
+enum { BLOCK = 128, TWINS = 2, PART_MIN = 131072, PARTS_MAX = 64 };
+struct bin {
+    double count, total; /* beside each other: one vector addition */
+};
+
+/* Blocks, so that the bins are found with vectors. Neighbours often lie in one bin, and an
+ * addition waits for the one before it: they go to bins[0] and bins[1] in turns. */
+static void add_values(struct bin (*bins)[BINS], const float *x, size_t n, double scale)
+{
+    double v[BLOCK];
+    int bin[BLOCK];
+    for (size_t m; n; x += m, n -= m) {
+        m = n < BLOCK ? n : BLOCK;
+        for (size_t i = 0; i < m; i++) {
+            v[i] = kure_flush(x[i]);
+            int b = (int)(v[i] * scale + ZERO);
+            bin[i] = b < BINS - 1 ? b : BINS - 1;
+        }
+        for (size_t i = 0; i < m; i++) {
+            struct bin *to = &bins[i % TWINS][bin[i]];
+            to->count += 1;
+            to->total += v[i];
+        }
+    }
+}
+
+static void add_part(struct kure_histogram *h, struct bin (*bins)[BINS])
+{
+    for (int b = 0; b < BINS; b++) {
+        h->count[b] += bins[0][b].count + bins[1][b].count;
+        h->total[b] += bins[0][b].total + bins[1][b].total;
+    }
+}
+
 void kure_histogram_add(struct kure_histogram *h, const float *x, size_t n, double magnitude)
 {
     if (h->reach == 0) h->reach = magnitude;
@@ -21,13 +57,15 @@ void kure_histogram_add(struct kure_histogram *h, const float *x, size_t n, doub
         widen(h->total);
     }
     double scale = h->reach > 0 ? ZERO / h->reach : 0;
-    for (size_t i = 0; i < n; i++) {
-        double v = kure_flush(x[i]);
-        int bin = (int)(v * scale + ZERO);
-        if (bin > BINS - 1) bin = BINS - 1;
-        h->total[bin] += v;
-        h->count[bin] += 1;
-    }
+    /* parts depend on n alone and are added in order: the bits do not depend on threads */
+    size_t parts = n / PART_MIN < 1 ? 1 : n / PART_MIN < PARTS_MAX ? n / PART_MIN : PARTS_MAX;
+    KURE_PARALLEL_ORDERED(n,
+        for (size_t p = 0; p < parts; p++) {
+            struct bin bins[TWINS][BINS] = {{{0}}};
+            size_t first = n / parts * p, end = p + 1 < parts ? first + n / parts : n;
+            add_values(bins, x + first, end - first, scale);
+            KURE_IN_ORDER add_part(h, bins);
+        });
 }
 
 struct kure_points kure_histogram_points(struct kure_histogram *h)

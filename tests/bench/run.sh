@@ -12,5 +12,6 @@ bench "$python" tests/bench/bench_torch.py
 bench "$python" tests/bench/bench_torch_quantize.py
 bench "$python" tests/bench/bench_training.py
 bench "$python" tests/bench/bench_quantization.py
+bench "$python" tests/bench/bench_sweep.py
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

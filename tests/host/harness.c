@@ -9,6 +9,8 @@
  *   harness forward CFG OUT [options]   one batch forward without training; every layer's output
  *   harness many    CFG OUT CFG OUT...  trains the networks in turns, one update each
  *   harness show    CFG OUT [options]   loads; writes the tensors, prints updates done
+ *   harness predict CFG LIST [options]  network_predict alone, over the images of a list that were decoded
+ *                                       before; prints the seconds of each of -passes N
  *
  *   -updates N   up to update N in all (default 1)      -weights FILE   loaded first
  *   -seed N      of srand and of the data (default 1)   -clear          as of Darknet's commands
@@ -19,6 +21,7 @@
 #include "darknet.h"
 
 #include <stdint.h>
+#include <time.h>
 
 struct request {
     char *cfg, *out, *weights, *sizes;
@@ -181,6 +184,47 @@ static void show(struct request *r)
     free_network(net);
 }
 
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + 1e-9 * t.tv_nsec;
+}
+
+/* [images][inputs], prepared as by `classifier valid`; room for whole batches */
+static float *decode_list(network *net, char *list_file, int *images)
+{
+    list *paths = get_paths(list_file);
+    char **names = (char **)list_to_array(paths);
+    *images = paths->size;
+    float *pixels = calloc((size_t)(*images + net->batch) * net->inputs, sizeof(float));
+    for (int i = 0; i < *images; ++i) {
+        image im = load_image_color(names[i], 0, 0), crop = center_crop_image(im, net->w, net->h);
+        memcpy(pixels + (size_t)i * net->inputs, crop.data, net->inputs * sizeof(float));
+        free_image(im);
+        free_image(crop);
+    }
+    return pixels;
+}
+
+static void predict(struct request *r, int passes)
+{
+    network *net = load(r);
+    int images, batch = net->batch;
+    float *pixels = decode_list(net, r->out, &images);
+    for (int pass = 0; pass < passes; ++pass) {
+        double start = seconds();
+        for (int i = 0; i < images; i += batch) {
+            if (images - i < batch) set_batch_network(net, images - i);
+            network_predict(net, pixels + (size_t)i * net->inputs);
+        }
+        printf("%.6f\n", seconds() - start);
+        set_batch_network(net, batch);
+    }
+    free(pixels);
+    free_network(net);
+}
+
 static void many(int argc, char **argv, struct request *r)
 {
     network *nets[16];
@@ -213,6 +257,7 @@ int main(int argc, char **argv)
     else if (!strcmp(argv[1], "step")) step(&r);
     else if (!strcmp(argv[1], "forward")) forward(&r);
     else if (!strcmp(argv[1], "show")) show(&r);
+    else if (!strcmp(argv[1], "predict")) predict(&r, find_int_arg(argc, argv, "-passes", 1));
     else if (!strcmp(argv[1], "many")) many(argc, argv, &r);
     else return 2;
     return 0;
