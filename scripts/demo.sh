@@ -22,7 +22,7 @@ pictures=$build/fashion-mnist
 bits=8,6,5,4,3,2
 ratios=0.8,0.9,1.0,1.1,1.2,1.4
 low_bits=4,3,2
-far_ratios=0.5,0.6,0.7,1.7,2.0
+wide_ratios=0.5,0.6,0.7,0.8,0.9,1.0,1.1,1.2,1.4,1.7,2.0
 narrow_mse=weight_truncation=mse,weight_grid=narrow
 declare -A settings=(
     [raw]="$narrow_mse,weight_granularity=tensor,batchnorm=train"
@@ -191,7 +191,7 @@ evaluate() {
         sweep "bits-$name-$setting" "$out/points/$name-$setting-bits.csv" "$darknet" kure sweep "${network[@]}" "$out/fashion.data" \
             --quantize "${settings[$setting]}" --weight-bits $bits --weight-step-ratio $ratios "${count[@]}"
         sweep "steps-$name-$setting" "$out/points/$name-$setting-steps.csv" "$darknet" kure sweep "${network[@]}" "$out/fashion.data" \
-            --quantize "${settings[$setting]}" --weight-bits $low_bits --weight-step-ratio $far_ratios "${count[@]}"
+            --quantize "${settings[$setting]}" --weight-bits $low_bits --weight-step-ratio $wide_ratios "${count[@]}"
     done
 }
 

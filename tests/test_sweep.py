@@ -69,6 +69,42 @@ def test_the_score(folder, whole):
     assert plain == float(rows[0]["top1"]) and relative == pytest.approx(score / plain, abs=1e-4)
 
 
+def area(points):
+    """{(weight ratio, activation ratio): top-1} -> the volume under it over its base, by NumPy"""
+    table = np.array([[points[x, y] for y in sorted({y for _, y in points})] for x in sorted({x for x, _ in points})])
+    for axis, ratios in enumerate((sorted({x for x, _ in points}), sorted({y for _, y in points}))):
+        table = np.trapz(table, ratios, axis=axis) / np.ptp(ratios) if len(ratios) > 1 else table.mean(axis)
+        table = np.expand_dims(table, axis)
+    return float(table.squeeze())
+
+
+@pytest.mark.parametrize("keys", (
+    ("--bits", "8,3", "--step-ratio", "0.5,0.8,2"),  # both ratios are one axis
+    ("--bits", "4,2", "--weight-step-ratio", "0.5,1,2", "--activation-step-ratio", "0.7,1"),
+    ("--weight-bits", "3", "--activation-bits", "0,3", "--activation-step-ratio", "0.5,1,1.2", "--weight-step-ratio", "0.6,1.5"),
+    ("--weight-bits", "0,3", "--activation-bits", "0,3"),
+))
+def test_the_score_of_other_grids(keys, build, folder):
+    """A curve counts once, with however many points; float activations have no ratio of their own."""
+    result = programs.succeed(sweep(build, folder, keys=keys, out="score.csv"))
+    rows, curves = rows_of(folder / "score.csv"), {}
+    (folder / "score.csv").unlink()
+    for row in rows:
+        if row["weight_bits"] != "0" or row["activation_bits"] != "0":
+            ratios = [float(row[f"{kind}_step_ratio"] or 1) for kind in ("weight", "activation")]
+            curves.setdefault((row["weight_bits"], row["activation_bits"]), {})[ratios[0], 1 if "--step-ratio" in keys else ratios[1]] = float(row["top1"])
+    score = float(re.search(r"robustness ([\d.]+) %", result.stdout)[1])
+    assert score == pytest.approx(np.mean([area(points) for points in curves.values()]), abs=0.006)
+
+
+def test_networks_share_a_grid(build, folder, whole):
+    """Its hash is that of keys, images and options; cfg and weights are in the other two."""
+    (folder / "again.cfg").write_text((folder / "sweep.cfg").read_text().replace("seed=3", "seed=4") + networks.section("kurtosis", **{"lambda": 0.5}))
+    programs.succeed(build.darknet(folder, "kure", "sweep", "again.cfg", "net.weights", DATA, "--csv", "again.csv", *KEYS))
+    first, other = whole[0][0], rows_of(folder / "again.csv")[0]
+    assert other["grid_hash"] == first["grid_hash"] and other["model_hash"] == first["model_hash"] and other["plan_hash"] != first["plan_hash"]
+
+
 @pytest.mark.parametrize("jobs", (1, 3))
 def test_any_number_of_jobs(jobs, build, folder, whole):
     programs.succeed(sweep(build, folder, "--jobs", jobs, out=f"jobs{jobs}.csv"))
@@ -136,7 +172,7 @@ def test_another_sweep_is_refused(build, folder, whole):
     text = (folder / "sweep.cfg").read_text()
     try:
         (folder / "sweep.cfg").write_text(text.replace("activation=leaky", "activation=relu"))
-        programs.refuse(sweep(build, folder, out="whole.csv"), "whole.csv:2", "grid")
+        programs.refuse(sweep(build, folder, out="whole.csv"), "whole.csv:2", "another cfg")
         (folder / "sweep.cfg").write_text(text)
         images = (folder / "valid.list").read_text()
         (folder / "valid.list").write_text("\n".join(reversed(images.split())) + "\n")

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio_ext.h>
 #include <stdlib.h>
@@ -40,9 +41,9 @@ static const char help[] =
     "  --long                    begin even where it would take more than a day\n"
     "  --json FILE               write the table as JSON as well\n"
     "  --help                    this text\n\n"
-    "Robustness: the mean top-1 over the points without the float one; along step ratios the\n"
-    "area under accuracy divided by its width (trapezoidal rule), all other values alike. In\n"
-    "percent, and divided by the float top-1. It depends on the grid: compare scores whose\n"
+    "Robustness: points that differ in step ratios alone are a curve, whose area under top-1 is\n"
+    "divided by its width (trapezoidal rule); the score is the mean over all curves, without the\n"
+    "float point. In percent, and divided by the float top-1. It depends on the grid: compare scores whose\n"
     "grid, named by its hash, is the same.\n";
 
 struct sweep {
@@ -64,29 +65,34 @@ static struct kure_point point_of(const struct sweep *s, int i)
     return i == 0 ? (struct kure_point){.fold = 0} : kure_points_get(&s->request.points, i - 1);
 }
 
+static void hash(char out[33], const char *format, ...)
+{
+    char *text;
+    va_list list;
+    va_start(list, format);
+    if (vasprintf(&text, format, list) < 0) kure_stop(&(struct kure_error){"not enough memory"});
+    va_end(list);
+    kure_hash_text(text, out);
+    free(text);
+}
+
 static void make_head(struct sweep *s, const struct kure_network *k)
 {
     const struct kure_evaluation_request *r = &s->request;
     struct kure_error error;
-    char *text = NULL, *keys = kure_points_text(&r->points), images[33], cfg[33];
-    memcpy(s->head.plan, k->plan.hash, sizeof s->head.plan);
-    if (kure_hash_file(r->weights, s->head.model, &error) != KURE_OK) kure_stop(&error);
+    char *names = NULL, *keys = kure_points_text(&r->points), cfg[33];
     size_t size;
-    FILE *names = open_memstream(&text, &size);
-    if (!names) kure_stop(&(struct kure_error){"not enough memory"});
-    kure_evaluation_describe(&s->evaluation, names);
-    fclose(names);
-    kure_hash_text(text, images);
-    free(text);
+    FILE *out = open_memstream(&names, &size);
+    if (!out || !keys) kure_stop(&(struct kure_error){"not enough memory"});
+    kure_evaluation_describe(&s->evaluation, out);
+    fclose(out);
+    if (kure_hash_file(r->weights, s->head.model, &error) != KURE_OK) kure_stop(&error);
     if (kure_hash_file(r->cfg, cfg, &error) != KURE_OK) kure_stop(&error);
-    if (!keys || asprintf(&text, "%s%s %s images=%d calibration_images=%d bn_images=%d bias_images=%d lapq_images=%d equalize=%d seed=%llu", keys, cfg,
-                          images, r->images, r->calibration_images, r->bn_images, r->bias_images, r->lapq_images, r->equalize,
-                          (unsigned long long)r->seed) < 0) {
-        kure_stop(&(struct kure_error){"not enough memory"});
-    }
-    kure_hash_text(text, s->head.grid);
+    hash(s->head.plan, "%s %s", k->plan.hash, cfg);
+    hash(s->head.grid, "%s%s images=%d calibration_images=%d bn_images=%d bias_images=%d lapq_images=%d equalize=%d seed=%llu", keys, names,
+         r->images, r->calibration_images, r->bn_images, r->bias_images, r->lapq_images, r->equalize, (unsigned long long)r->seed);
     s->head.points = 1 + kure_points_count(&r->points);
-    free(text);
+    free(names);
     free(keys);
 }
 

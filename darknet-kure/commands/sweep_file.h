@@ -11,8 +11,8 @@
 /* What a sweep is of. Point 0 is the float network. */
 struct kure_sweep_head {
     char model[33]; /* XXH3-128 of the weights */
-    char plan[33];  /* of the cfg's plan */
-    char grid[33];  /* of every key's list, the images and the seed */
+    char plan[33];  /* of the cfg and its plan */
+    char grid[33];  /* of every key's list, the images and the seed: the same for every network that is swept so */
     int points;     /* of the whole grid, with the float one */
     int *rows;      /* [points] of the table, from 1; 0: no row. NULL: no row of any; kure_sweep_free frees it */
 };
