@@ -15,6 +15,7 @@ from report_files import Inputs, float_accuracy, mean, read_argument, select, se
 from report_weights import Failure
 
 MODELS = ("baseline", "control", "kure")
+SETTINGS = ("raw", "channel")         # of demo.sh
 TARGET, WITHIN = 1.8, 0.1             # kurtosis of every regularized layer
 FLOAT_LOSS = 0.5                      # points that KURE may cost in float
 AHEAD = {2.0: 6.0, 3.0: 1.0}          # bits -> points that KURE must be ahead, per tensor on raw weights
@@ -28,9 +29,15 @@ def run_seed(seed: int, folder: pathlib.Path, images: int) -> None:
         sys.exit(status if status > 0 else 128 - status)
 
 
+def tables_of(folder: pathlib.Path) -> list[str]:
+    """The sweeps over bits and the step sizes around the best one, as arguments of report.py."""
+    return [f"{model}={folder}/points/{model}-{setting}-bits.csv" for setting in SETTINGS for model in MODELS]
+
+
 def read_seed(folder: pathlib.Path) -> Inputs:
     inputs = Inputs()
-    read_argument(str(folder / "sweep.csv"), inputs)
+    for table in tables_of(folder):
+        read_argument(table, inputs)
     for model in MODELS:
         read_argument(str(folder / f"{model}.log.csv"), inputs)
         read_argument(str(folder / f"{model}.stats.csv"), inputs)
@@ -132,7 +139,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     figure = arguments.out / "accuracy.svg"
-    report = [sys.executable, "scripts/report.py", *[str(f / "sweep.csv") for f in folders], "--figure", str(figure)]
+    report = [sys.executable, "scripts/report.py", *[table for f in folders for table in tables_of(f)], "--average", "--figure", str(figure)]
     subprocess.run(report, check=True, stdout=subprocess.DEVNULL)
     print(f"\n{table}")
     status = print_marks(found)

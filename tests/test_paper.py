@@ -7,7 +7,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-COLUMNS = ["model", "weight_bits", "weight_step_ratio", "weight_granularity", "batchnorm", "top1"]
+COLUMNS = ["weight_bits", "weight_step_ratio", "weight_granularity", "batchnorm", "top1"]
 
 
 def write(path, columns, rows):
@@ -19,16 +19,15 @@ def write(path, columns, rows):
 
 def write_seed(folder, two_bits=70, three_bits=82, float_kure=90, kurtosis=1.85):
     """A run: control has 90, 80 and 60 % in float, at 3 and at 2 bits."""
-    folder.mkdir(parents=True)
-    rows = []
+    (folder / "points").mkdir(parents=True)
     for model, accuracies in (("baseline", (90, 80, 60)), ("control", (90, 80, 60)), ("kure", (float_kure, three_bits, two_bits))):
-        rows.append([model, 0, "", "", "", accuracies[0]])
-        for batchnorm in ("train", "fold"):
-            rows += [[model, bits, ratio, "tensor", batchnorm, accuracy] for bits, accuracy in zip((3, 2), accuracies[1:]) for ratio in (0.8, 1.2)]
+        for setting, granularity, batchnorm in (("raw", "tensor", "train"), ("channel", "channel", "fold")):
+            rows = [[0, "", "", "", accuracies[0]]]
+            rows += [[bits, ratio, granularity, batchnorm, accuracy] for bits, accuracy in zip((3, 2), accuracies[1:]) for ratio in (0.8, 1.2)]
+            write(folder / "points" / f"{model}-{setting}-bits.csv", COLUMNS, rows)
         final = kurtosis if model == "kure" else 3
         write(folder / f"{model}.log.csv", ["update", "loss", "kurtosis_loss", "rate", "kurtosis_2"], [[1, 1, 1, 0.1, 3], [2, 1, 1, 0.05, final]])
         write(folder / f"{model}.stats.csv", ["layer", "type", "n", "kurtosis"], [[0, "convolutional", 432, 3], [2, "convolutional", 4608, final]])
-    write(folder / "sweep.csv", COLUMNS, rows)
 
 
 def paper(out, *options):

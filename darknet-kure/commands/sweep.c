@@ -43,8 +43,8 @@ static const char help[] =
     "  --help                    this text\n\n"
     "Robustness: points that differ in step ratios alone are a curve, whose area under top-1 is\n"
     "divided by its width (trapezoidal rule); the score is the mean over all curves, without the\n"
-    "float point. In percent, and divided by the float top-1. It depends on the grid: compare scores whose\n"
-    "grid, named by its hash, is the same.\n";
+    "float point. In percent, and divided by the float top-1. It depends on the grid: compare\n"
+    "scores whose grid, named by its hash, is the same.\n";
 
 struct sweep {
     struct kure_evaluation evaluation;
