@@ -95,7 +95,7 @@ def panel(models: list[str], comparison: Comparison, axis: Axis, at: Axis | None
         return None
     over = averaged(comparison, axis, at)
     caption = over and f"{over} Thin lines: from the lowest to the highest."
-    title = ", ".join(filter(None, [at and f"{show(value)} {at.name}", comparison.title]))
+    title = ", ".join(filter(None, [at and f"{show(value)} {at.name}", comparison.short or comparison.title]))
     return draw(models, comparison, axis, found, title, size), title, panel_table(comparison, found, axis), caption
 
 
@@ -111,12 +111,22 @@ def panels_of(models: list[str], comparison: Comparison, axis: Axis) -> collecti
     yield from filter(None, found)
 
 
+def is_part(comparison: Comparison, axis: Axis, found: list[Comparison]) -> bool:
+    """Does another grid of the same setting and models have all of these values, and more?"""
+    for other in found:
+        twin = next((a for a in other.axes if a.columns == axis.columns), None)
+        if twin and other.short and other.short == comparison.short and set(comparison.rows) <= set(other.rows) and set(axis.values) < set(twin.values) \
+                and (axis.kind != RATIO or set(low_widths(width_axis(comparison))) <= set(low_widths(width_axis(other)))):
+            return True
+    return False
+
+
 def sections(models: list[str], found: list[Comparison]) -> collections.abc.Iterator[tuple[str, str, collections.abc.Iterator[Panel]]]:
     """(heading, text, panels) of every axis: widths, step ratios, then the rest"""
     axes = {axis.columns: axis for comparison in found for axis in comparison.axes}
     order = {BITS: 0, RATIO: 1, CHOICE: 2}
     for columns, first in sorted(axes.items(), key=lambda item: order[item[1].kind]):
-        of = [(c, axis) for c in found for axis in c.axes if axis.columns == columns]
+        of = [(c, axis) for c in found for axis in c.axes if axis.columns == columns and not is_part(c, axis, found)]
         yield f"Accuracy over {first.name}", ABOUT[first.kind], (p for comparison, axis in of for p in panels_of(models, comparison, axis))
 
 

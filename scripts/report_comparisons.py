@@ -47,6 +47,7 @@ class Comparison:
     grid: str = ""                  # of a sweep: its hash
     quantizers: int = 0             # of a sweep: points of the whole grid, without float ones
     scores: dict[str, float] = dataclasses.field(default_factory=dict)  # model -> robustness (%), where no point is missing
+    short: str = ""                 # the title without what tells grids of one setting apart
 
     @functools.cached_property
     def axes(self) -> list[Axis]:
@@ -231,16 +232,35 @@ def comparisons(inputs: Inputs, average: bool = False) -> tuple[list[Comparison]
     check_twice(sweeps, values)
     notes += grid_notes(sweeps, values)
     found = []
-    for (grid, of_grid), title in zip(sweeps.items(), grid_titles(values)):
-        found += compare_sweep(title, grid, of_grid, notes)
+    for (grid, of_grid), title, short in zip(sweeps.items(), grid_titles(values), short_titles(values)):
+        new = compare_sweep(title, grid, of_grid, notes)
+        for comparison in new:
+            comparison.short = short if short and len(new) == 1 else comparison.title
+        found += new
     return found + compare_points([row for row in inputs.points if not row.get("grid_hash")]), notes
 
 
 def grid_titles(values: dict[str, dict[str, object]]) -> list[str]:
-    """As settings have them; grids that look alike by their hash."""
-    single = [{c: v for c, v in setting.items() if not isinstance(v, str) or " " not in v} for setting in values.values()]
-    titles = titles_of(single)
-    return [title if titles.count(title) == 1 and title else ", ".join(filter(None, [title, f"grid {grid[:8]}"])) for grid, title in zip(values, titles)]
+    """As settings have them; of grids that look alike with the lists that differ, or with the hash."""
+    short = short_titles(values)
+    full = [", ".join(filter(None, [title, *(lists_of(setting, [v for t, v in zip(short, values.values()) if t == title]) if short.count(title) > 1 else [])]))
+            for title, setting in zip(short, values.values())]
+    return [title if full.count(title) == 1 and title else ", ".join(filter(None, [title, f"grid {grid[:8]}"])) for grid, title in zip(values, full)]
+
+
+def short_titles(values: dict[str, dict[str, object]]) -> list[str]:
+    return titles_of([{c: v for c, v in setting.items() if not isinstance(v, str) or " " not in v} for setting in values.values()])
+
+
+def lists_of(setting: dict[str, object], alike: list[dict[str, object]]) -> list[str]:
+    """What the lists of a grid are that others with the same title have otherwise: "step ratio 0.5 to 2" """
+    found = []
+    for column, value in setting.items():
+        if isinstance(value, str) and " " in value and any(other.get(column) != value for other in alike):
+            values = value.split(" ")
+            shown = ", ".join(values) if len(values) <= 4 else f"{values[0]} to {values[-1]}"
+            found.append(f"{column.removeprefix('weight_').replace('_', ' ')} {shown}")
+    return found
 
 
 def compare_points(rows: list[Row]) -> list[Comparison]:

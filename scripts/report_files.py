@@ -20,7 +20,7 @@ HEADERS = {SWEEP: {"grid_hash"}, POINTS: {"weight_bits", "top1"}, LOG: {"update"
 SCHEMAS = {"kure.sweep/1": SWEEP, "kure.eval/1": POINTS, "kure.theory/1": THEORY, "kure.stats/1": STATS}
 HASHES, PLACE = ("model_hash", "plan_hash", "grid_hash"), ("points", "point")
 TEXTS = ("model", "file", *HASHES)  # never a number, though all of their letters may be digits
-RESULTS = ("top1", "top5", "ap", "ap50", "ap75", "f1", "weight_sqnr", "seconds")
+RESULTS = ("top1", "top5", "cross_entropy", "ap", "ap50", "ap75", "f1", "weight_sqnr", "seconds")
 # axes within a setting of the quantizers; every other column tells one setting from another
 AXES = ("weight_bits", "weight_step_ratio", "activation_step_ratio")
 NO_SETTING = {*TEXTS, *PLACE, *RESULTS, *AXES, "seed"}

@@ -151,11 +151,22 @@ def test_other_grids_are_not_compared(folder):
     assert result.stderr == "Note: kure and control are not compared: their grids aaaaaaaa and dddddddd differ in weight_bits.\n"
     assert "where control keeps" not in text and text.count("class=note") == 1
     alone = f"{score('kure'):.2f} ({score('kure') / 90:.3f})"
-    rows = [cells[cells.index(f"per tensor, folded weights, grid {g * 8}") + 1:][:3] for g in "ad"]  # without empty cells
+    rows = [cells[cells.index(f"per tensor, folded weights, bits {bits}") + 1:][:3] for bits in ("8, 3, 2", "8, 2")]  # without empty cells
     assert rows[0] == [alone, "24", "aaaaaaaa"] and rows[1][1:] == ["16", "dddddddd"]
     rows = [dict(row, grid_hash="d" * 32) for row in sweep("control")]
     write_csv(folder / "control.sweep.csv", COLUMNS, rows)
     assert "in no column: other images" in page_of(folder, "kure.sweep.csv", "control.sweep.csv")[2].stderr
+
+
+def test_a_part_of_another_grid_is_not_drawn_twice(folder):
+    """Widths of one grid and step ratios of the other, where both have the same setting."""
+    few = sweep("kure", "d" * 32, ratios=RATIOS[::len(RATIOS) - 1])
+    write_csv(folder / "both.csv", ["model", *COLUMNS], [dict(row, model="kure") for row in sweep("kure") + few])
+    cells, text, _ = page_of(folder, "both.csv")
+    assert cells.count("aaaaaaaa") == cells.count("dddddddd") == 1, "each has its score"
+    alone = page_of(folder, "kure.sweep.csv")[1]
+    section, expected = (page.split("<h2>Accuracy over weight step ratio</h2>")[1].split("<section>")[0].count("<figure>") for page in (text, alone))
+    assert section == expected > 0
 
 
 def test_one_name_stands_for_one_network(folder):
