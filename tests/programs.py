@@ -37,7 +37,7 @@ def files_under(folder):
 # What Darknet itself writes to stderr while it builds a network and loads weights; how long a grid takes.
 CHATTER = re.compile(r"""\s*$ | layer\s+filters | Loading\ weights\ from\ .*\.\.\.(Done!)?$ | Saving\ weights\ to | dropout\s+p\ =
     | .*Using\ default\ ' | Unused\ field | Config\ file\ error\ line
-    | \d+\ points\ x\ \d+\ images:\ (a\ second\ or\ two|about\ [\d.]+\ \w+)$
+    | a\ grid\ of\ \d+\ points\ x\ \d+\ images:\ (a\ second\ or\ two|about\ [\d.]+\ \w+)$
     | \s*\d+\s+(conv|max|avg|res|route|softmax|connected|dropout|yolo|detection|upsample|cost|reorg|crop|local|rnn|Batch)\b""", re.X)
 
 

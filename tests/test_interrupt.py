@@ -54,7 +54,7 @@ def end(process, signal_number=signal.SIGINT, group=False):
     (os.killpg if group else os.kill)(process.pid, signal_number)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + signal_number, said
-    return [line for line in said.splitlines() if not re.match(r"\d+ points x|\d+%: ", line)]
+    return [line for line in said.splitlines() if not re.match(r"a grid of|\d+%: ", line)]
 
 
 def wait_for_rows(process, path, rows):

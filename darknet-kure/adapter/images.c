@@ -231,7 +231,7 @@ static void predict(void *context, network *net, float *pixels, int first, int c
 double kure_images_seconds(network *net, struct kure_images *images, int n)
 {
     enum { LEAST_PASSES = 5 }; /* one of which, at least, another process has not held up */
-    static const double enough = 0.1, too_long = 10;
+    static const double enough = 0.1, too_long = 2;
     int batch = net->batch;
     if (n > batch) n = batch;
     if (n > images->count) n = images->count;

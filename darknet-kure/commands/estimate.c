@@ -46,7 +46,7 @@ int kure_estimate_allows(struct kure_evaluation *e, const struct kure_point *poi
     double seconds = seconds_per_image(e, point, jobs) * (double)images * ceil((double)points / jobs);
     char duration[64];
     describe(seconds, duration, sizeof duration);
-    fprintf(stderr, "%d points x %lld images: %s", points, images, duration);
+    fprintf(stderr, "a grid of %d points x %lld images: %s", points, images, duration);
     int allowed = seconds <= DAY || e->request->lasting;
     fprintf(stderr, allowed ? "\n" : ", which is more than a day: --long begins it; --images N, fewer values and machines with --shard I/N of sweep shorten it\n");
     return allowed;
