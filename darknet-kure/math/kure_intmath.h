@@ -155,10 +155,10 @@ KURE_INTMATH struct kure_soft kure_soft_add(struct kure_soft a, struct kure_soft
         a = b;
         b = swap;
     }
-    int32_t apart = a.exponent - b.exponent, shift = apart < 28 ? 0 : apart - 28 < 63 ? apart - 28 : 63;
-    int64_t rest = b.significand & (int64_t)(((uint64_t)1 << shift) - 1);
-    int64_t low = (b.significand >> shift) | (rest != 0); /* what is cut lies 37 bits below the last one of the result */
-    return kure_soft_nearest(a.significand * ((int64_t)1 << (apart - shift)) + low, b.exponent + shift);
+    int32_t apart = a.exponent - b.exponent, kept = apart < 28 ? apart : 28, cut = apart - kept < 63 ? apart - kept : 63;
+    int64_t rest = b.significand & (int64_t)(((uint64_t)1 << cut) - 1);
+    int64_t low = (b.significand >> cut) | (rest != 0); /* what is cut lies 37 bits below the last one of the result */
+    return kure_soft_nearest(a.significand * ((int64_t)1 << kept) + low, a.exponent - kept);
 }
 
 /* a / b, b > 0 */

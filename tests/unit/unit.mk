@@ -10,11 +10,11 @@
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_LIBRARIES = $(if $(wildcard $(SYSROOT)),-L$(SYSROOT)/usr/lib/$(shell $(CC) -dumpmachine)) -lcmocka -lm
 
-$(BUILD)/unit/test_%: tests/unit/test_%.c tests/unit/check.c tests/unit/check.h $(HEADERS) $(BUILD)/libkure.a
+$(BUILD)/unit/test_%: tests/unit/test_%.c tests/unit/check.c tests/unit/check.h $(HEADERS) $(BUILD)/libkure.a $(BUILD)/libkure_runtime.a
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -DKURE_GOLDEN='"$(CURDIR)/tests/golden"' \
-	    tests/unit/test_$*.c tests/unit/check.c $(BUILD)/libkure.a $(UNIT_LIBRARIES) -o $@
+	    tests/unit/test_$*.c tests/unit/check.c $(BUILD)/libkure.a $(BUILD)/libkure_runtime.a $(UNIT_LIBRARIES) -o $@
 
 .PHONY: unit
 unit: $(UNIT_TESTS)
@@ -23,3 +23,8 @@ unit: $(UNIT_TESTS)
 $(BUILD)/bench_kure $(BUILD)/bench_quantize: $(BUILD)/bench_%: tests/bench/bench_%.c $(BUILD)/libkure.a
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -D_POSIX_C_SOURCE=200809L $< $(BUILD)/libkure.a -lm -o $@
+
+# The runtime and its arithmetic for tests/runtime.py.
+$(BUILD)/libkure_runtime_test.so: tests/unit/runtime_elements.c $(BUILD)/libkure_runtime.a
+	$(if $(V),,@echo '  LD   $@')
+	$(Q)$(CC) $(RUNTIME_FLAGS) $(CFLAGS) -shared $< -Wl,--whole-archive $(BUILD)/libkure_runtime.a -Wl,--no-whole-archive -o $@
