@@ -113,7 +113,7 @@ enum kure_tensor_word {
  * is a LOOKUP, or an ADD of inputs of one shape, and both begin at the same byte. */
 
 enum kure_layer_word {
-    KURE_LAYER_KIND,        /* enum kure_kind */
+    KURE_LAYER_KIND,        /* enum kure_model_kind */
     KURE_LAYER_SOURCE,      /* number of the layer in the cfg that it comes from */
     KURE_LAYER_ARITHMETIC,  /* enum kure_arithmetic */
     KURE_LAYER_INPUT_COUNT,
@@ -158,7 +158,7 @@ enum kure_layer_word {
  * MAXPOOL, UPSAMPLE, REORG and CONCATENATE move codes as they are: scale and zero point of
  * inputs and output are equal, and low..high of the output holds those of the inputs.
  */
-enum kure_kind {
+enum kure_model_kind {
     KURE_KIND_CONVOLUTION = 1, KURE_KIND_CONNECTED, KURE_KIND_MAXPOOL, KURE_KIND_AVERAGE_POOL, KURE_KIND_UPSAMPLE,
     KURE_KIND_REORG, KURE_KIND_CONCATENATE, KURE_KIND_LOOKUP, KURE_KIND_ADD,
     KURE_KINDS
@@ -250,7 +250,7 @@ struct kure_runtime_error {
 
 /* "the file is damaged: its checksum does not fit"; static, without a full stop */
 const char *kure_runtime_status_text(enum kure_runtime_status status);
-const char *kure_kind_name(enum kure_kind kind);           /* "convolution"; "?" beyond the last */
+const char *kure_model_kind_name(enum kure_model_kind kind);           /* "convolution"; "?" beyond the last */
 const char *kure_arithmetic_name(enum kure_arithmetic arithmetic);    /* "double_rounding" */
 
 /* A file that was checked. Filled by kure_runtime_open; to be read only. */
@@ -271,7 +271,7 @@ struct kure_model_tensor {
 };
 
 struct kure_model_layer {
-    enum kure_kind kind;
+    enum kure_model_kind kind;
     enum kure_arithmetic arithmetic;
     uint32_t number, source, input_count, size, stride, padding, groups, weight_bits;
     uint32_t inputs, weights, biases, multipliers, table; /* offsets */

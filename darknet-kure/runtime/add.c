@@ -6,7 +6,7 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-void kure_add_run(const struct kure_model *m, const struct kure_layer_view *v, uint8_t *arena, void *work)
+void kure_add_run(const struct kure_model *m, const struct kure_placed_layer *v, uint8_t *arena, void *work)
 {
     const struct kure_arithmetic_row *arithmetic = &kure_arithmetic_rows[v->l.arithmetic];
     const struct kure_model_tensor *a = &v->a, *b = &v->b;

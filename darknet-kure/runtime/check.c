@@ -37,7 +37,7 @@ enum kure_runtime_status kure_check_array(struct kure_check *c, const char *fiel
 }
 
 /* Output shape c, h, w */
-static enum kure_runtime_status check_output(struct kure_check *c, const struct kure_layer_view *v, int64_t channels, int64_t height,
+static enum kure_runtime_status check_output(struct kure_check *c, const struct kure_placed_layer *v, int64_t channels, int64_t height,
                                              int64_t width)
 {
     KURE_TRY(kure_check_shape(c, "channels of the output", v->out.channels, channels));
@@ -57,7 +57,7 @@ static enum kure_runtime_status check_word(struct kure_check *c, const char *fie
 static const char *const parameter_names[10] = {"parameter[0]", "parameter[1]", "parameter[2]", "parameter[3]", "parameter[4]",
                                                 "parameter[5]", "parameter[6]", "parameter[7]", "parameter[8]", "parameter[9]"};
 
-static enum kure_runtime_status check_parameters(struct kure_check *c, const struct kure_layer_view *v, const unsigned char *types, int count)
+static enum kure_runtime_status check_parameters(struct kure_check *c, const struct kure_placed_layer *v, const unsigned char *types, int count)
 {
     for (int i = 0; i < 10; i++) {
         KURE_TRY(check_word(c, parameter_names[i], i < count ? types[i] : KURE_WORD_ZERO, v->l.parameter[i]));
@@ -66,7 +66,7 @@ static enum kure_runtime_status check_parameters(struct kure_check *c, const str
 }
 
 /* int8[256], all codes within those of the output */
-static enum kure_runtime_status check_table(struct kure_check *c, const struct kure_layer_view *v)
+static enum kure_runtime_status check_table(struct kure_check *c, const struct kure_placed_layer *v)
 {
     KURE_TRY(kure_check_array(c, "table", v->l.table, 256));
     const int8_t *table = kure_array_codes(c->model, v->l.table);
@@ -77,7 +77,7 @@ static enum kure_runtime_status check_table(struct kure_check *c, const struct k
 /* ---- weights --------------------------------------------------------------- */
 
 /* The largest magnitude that row r's sum, its bias included, can take on the way. */
-static uint64_t largest_sum(const struct kure_model *m, const struct kure_layer_view *v, uint32_t r)
+static uint64_t largest_sum(const struct kure_model *m, const struct kure_placed_layer *v, uint32_t r)
 {
     uint64_t sum = 0, first = (uint64_t)r * v->l.row;
     int32_t below = v->a.zero_point + 128, above = 127 - v->a.zero_point;
@@ -94,7 +94,7 @@ static uint64_t largest_sum(const struct kure_model *m, const struct kure_layer_
     return sum * (uint64_t)(below > above ? below : above) + kure_magnitude(bias);
 }
 
-static enum kure_runtime_status check_weights(struct kure_check *c, const struct kure_layer_view *v)
+static enum kure_runtime_status check_weights(struct kure_check *c, const struct kure_placed_layer *v)
 {
     const struct kure_arithmetic_row *arithmetic = &kure_arithmetic_rows[v->l.arithmetic];
     const struct kure_model *m = c->model;
@@ -117,7 +117,7 @@ static enum kure_runtime_status check_weights(struct kure_check *c, const struct
     return KURE_RUNTIME_OK;
 }
 
-enum kure_runtime_status kure_convolution_check(struct kure_check *c, const struct kure_layer_view *v)
+enum kure_runtime_status kure_convolution_check(struct kure_check *c, const struct kure_placed_layer *v)
 {
     KURE_TRY(kure_check_range(c, "size", v->l.size, 1, KURE_MODEL_MOST_EDGE));
     KURE_TRY(kure_check_range(c, "stride", v->l.stride, 1, KURE_MODEL_MOST_EDGE));
@@ -133,7 +133,7 @@ enum kure_runtime_status kure_convolution_check(struct kure_check *c, const stru
     return check_weights(c, v);
 }
 
-enum kure_runtime_status kure_connected_check(struct kure_check *c, const struct kure_layer_view *v)
+enum kure_runtime_status kure_connected_check(struct kure_check *c, const struct kure_placed_layer *v)
 {
     KURE_TRY(check_output(c, v, v->out.channels, 1, 1));
     return check_weights(c, v);
@@ -141,7 +141,7 @@ enum kure_runtime_status kure_connected_check(struct kure_check *c, const struct
 
 /* ---- pools ------------------------------------------------------------------ */
 
-enum kure_runtime_status kure_maxpool_check(struct kure_check *c, const struct kure_layer_view *v)
+enum kure_runtime_status kure_maxpool_check(struct kure_check *c, const struct kure_placed_layer *v)
 {
     KURE_TRY(kure_check_range(c, "size", v->l.size, 1, KURE_MODEL_MOST_EDGE));
     KURE_TRY(kure_check_range(c, "stride", v->l.stride, 1, KURE_MODEL_MOST_EDGE));
@@ -155,7 +155,7 @@ enum kure_runtime_status kure_maxpool_check(struct kure_check *c, const struct k
                             (int64_t)v->a.width - 1);
 }
 
-enum kure_runtime_status kure_average_pool_check(struct kure_check *c, const struct kure_layer_view *v)
+enum kure_runtime_status kure_average_pool_check(struct kure_check *c, const struct kure_placed_layer *v)
 {
     const struct kure_arithmetic_row *arithmetic = &kure_arithmetic_rows[v->l.arithmetic];
     KURE_TRY(check_output(c, v, v->a.channels, 1, 1));
@@ -169,13 +169,13 @@ enum kure_runtime_status kure_average_pool_check(struct kure_check *c, const str
 
 /* ---- layers that move codes --------------------------------------------------- */
 
-enum kure_runtime_status kure_upsample_check(struct kure_check *c, const struct kure_layer_view *v)
+enum kure_runtime_status kure_upsample_check(struct kure_check *c, const struct kure_placed_layer *v)
 {
     KURE_TRY(kure_check_range(c, "stride", v->l.stride, 1, KURE_MODEL_MOST_EDGE));
     return check_output(c, v, v->a.channels, (int64_t)v->a.height * v->l.stride, (int64_t)v->a.width * v->l.stride);
 }
 
-enum kure_runtime_status kure_reorg_check(struct kure_check *c, const struct kure_layer_view *v)
+enum kure_runtime_status kure_reorg_check(struct kure_check *c, const struct kure_placed_layer *v)
 {
     int64_t s = v->l.stride, mode = v->l.parameter[0];
     KURE_TRY(kure_check_range(c, "parameter[0]", mode, 0, KURE_REORGS - 1));
@@ -191,14 +191,14 @@ enum kure_runtime_status kure_reorg_check(struct kure_check *c, const struct kur
     return check_output(c, v, v->a.channels * s * s, v->a.height / s, v->a.width / s);
 }
 
-enum kure_runtime_status kure_concatenate_check(struct kure_check *c, const struct kure_layer_view *v)
+enum kure_runtime_status kure_concatenate_check(struct kure_check *c, const struct kure_placed_layer *v)
 {
     int64_t elements = 0;
     for (uint32_t i = 0; i < v->l.input_count; i++) elements += kure_runtime_tensor(c->model, kure_runtime_input(c->model, &v->l, i)).elements;
     return kure_check_shape(c, "elements of the output", v->out.elements, elements);
 }
 
-enum kure_runtime_status kure_lookup_check(struct kure_check *c, const struct kure_layer_view *v)
+enum kure_runtime_status kure_lookup_check(struct kure_check *c, const struct kure_placed_layer *v)
 {
     KURE_TRY(check_output(c, v, v->a.channels, v->a.height, v->a.width));
     return check_table(c, v);
@@ -206,7 +206,7 @@ enum kure_runtime_status kure_lookup_check(struct kure_check *c, const struct ku
 
 /* ---- addition ------------------------------------------------------------------ */
 
-enum kure_runtime_status kure_add_check(struct kure_check *c, const struct kure_layer_view *v)
+enum kure_runtime_status kure_add_check(struct kure_check *c, const struct kure_placed_layer *v)
 {
     KURE_TRY(check_output(c, v, v->a.channels, v->a.height, v->a.width));
     KURE_TRY(kure_check_shape(c, "height of the second input over that of the first", v->b.height / v->a.height, v->b.width / v->a.width));

@@ -16,21 +16,21 @@ enum { TOGETHER = 4, MOST_POSITIONS = 64, PATCH_ELEMENTS = 1 << 15 };
 
 /* Positions of a block: patches of up to 64 KiB, and at least so many that a row of weights
  * serves several */
-static uint32_t positions_of(const struct kure_layer_view *v)
+static uint32_t positions_of(const struct kure_placed_layer *v)
 {
     uint32_t all = v->out.height * v->out.width, fit = PATCH_ELEMENTS / v->l.row;
     uint32_t most = fit < TOGETHER ? TOGETHER : fit < MOST_POSITIONS ? fit : MOST_POSITIONS;
     return all < most ? all : most;
 }
 
-uint64_t kure_convolution_work(const struct kure_layer_view *v)
+uint64_t kure_convolution_work(const struct kure_placed_layer *v)
 {
     uint64_t positions = positions_of(v);
     return ((positions + 1) * v->l.row * sizeof(int16_t) + 3) / 4 * 4 + positions * sizeof(int32_t);
 }
 
 /* patch[channels][size][size] of output (y, x); outside the input there is its zero point */
-static void fill_patch(const struct kure_layer_view *v, const int8_t *in, uint32_t channels, uint32_t y, uint32_t x, int16_t *patch)
+static void fill_patch(const struct kure_placed_layer *v, const int8_t *in, uint32_t channels, uint32_t y, uint32_t x, int16_t *patch)
 {
     int32_t size = (int32_t)v->l.size, height = (int32_t)v->a.height, width = (int32_t)v->a.width, zero = v->a.zero_point;
     int32_t top = (int32_t)(y * v->l.stride) - (int32_t)v->l.padding, left = (int32_t)(x * v->l.stride) - (int32_t)v->l.padding;
@@ -45,13 +45,13 @@ static void fill_patch(const struct kure_layer_view *v, const int8_t *in, uint32
     }
 }
 
-static void fill_flat(const struct kure_layer_view *v, const int8_t *in, int16_t *patch)
+static void fill_flat(const struct kure_placed_layer *v, const int8_t *in, int16_t *patch)
 {
     for (uint32_t i = 0; i < v->l.row; i++) patch[i] = (int16_t)(in[i] - v->a.zero_point);
 }
 
 /* Row r of the weights as int16 */
-static void unpack_row(const struct kure_model *m, const struct kure_layer_view *v, uint32_t r, int16_t *weights)
+static void unpack_row(const struct kure_model *m, const struct kure_placed_layer *v, uint32_t r, int16_t *weights)
 {
     size_t first = (size_t)r * v->l.row;
     if (v->l.weight_bits == 8) {
@@ -88,7 +88,7 @@ static void dots(const int16_t *w, const int16_t *x, uint32_t n, int32_t *sums)
 }
 
 /* Row r of the weights on `count` patches, to codes of its output channel from position `at` on */
-static void run_row(const struct kure_model *m, const struct kure_layer_view *v, struct kure_rescale *r, uint32_t row, uint32_t at,
+static void run_row(const struct kure_model *m, const struct kure_placed_layer *v, struct kure_rescale *r, uint32_t row, uint32_t at,
                     uint32_t count, const int16_t *patches, int16_t *weights, int32_t *sums, int8_t *out)
 {
     const struct kure_arithmetic_row *arithmetic = &kure_arithmetic_rows[v->l.arithmetic];
@@ -102,7 +102,7 @@ static void run_row(const struct kure_model *m, const struct kure_layer_view *v,
     arithmetic->requantize(r, sums, out + (size_t)row * v->out.height * v->out.width + at, count);
 }
 
-void kure_convolution_run(const struct kure_model *m, const struct kure_layer_view *v, uint8_t *arena, void *work)
+void kure_convolution_run(const struct kure_model *m, const struct kure_placed_layer *v, uint8_t *arena, void *work)
 {
     uint32_t groups = v->l.kind == KURE_KIND_CONNECTED ? 1 : v->l.groups, channels = v->a.channels / groups, rows = v->l.rows / groups;
     uint32_t all = v->out.height * v->out.width, positions = positions_of(v);

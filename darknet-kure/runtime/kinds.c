@@ -20,7 +20,7 @@ const struct kure_kind_row kure_kind_rows[KURE_KINDS] = {
     [KURE_KIND_ADD] = {"add", ALWAYS | WORD(ARITHMETIC) | WORD(TABLE) | PARAMETERS, 2, 2, 1, 0, kure_add_check, kure_add_run, NULL},
 };
 
-const char *kure_kind_name(enum kure_kind kind)
+const char *kure_model_kind_name(enum kure_model_kind kind)
 {
     return kind > 0 && kind < KURE_KINDS ? kure_kind_rows[kind].name : "?";
 }

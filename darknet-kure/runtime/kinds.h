@@ -1,4 +1,4 @@
-/* kinds.h: a row for each enum kure_kind: what a layer's words may be, and what runs it. */
+/* kinds.h: a row for each enum kure_model_kind: what a layer's words may be, and what runs it. */
 #ifndef KURE_RUNTIME_KINDS_H
 #define KURE_RUNTIME_KINDS_H
 
@@ -28,19 +28,19 @@ enum kure_runtime_status kure_check_shape(struct kure_check *c, const char *fiel
 enum kure_runtime_status kure_check_array(struct kure_check *c, const char *field, uint32_t offset, uint64_t bytes);
 
 /* A layer with its tensors at hand; b: the second input, or the first. */
-struct kure_layer_view {
+struct kure_placed_layer {
     struct kure_model_layer l;
     struct kure_model_tensor a, b, out;
 };
 /* The layer's own words; rows and row are 0 */
 struct kure_model_layer kure_layer_words(const struct kure_model *m, uint32_t layer);
 /* Input numbers must be those of tensors */
-void kure_layer_see(const struct kure_model *m, uint32_t layer, struct kure_layer_view *v);
+void kure_layer_see(const struct kure_model *m, uint32_t layer, struct kure_placed_layer *v);
 
-typedef enum kure_runtime_status kure_check_function(struct kure_check *c, const struct kure_layer_view *v);
+typedef enum kure_runtime_status kure_check_function(struct kure_check *c, const struct kure_placed_layer *v);
 /* Runs a layer on the codes of its tensors in the arena; work: kure_work_function bytes, aligned to 4 */
-typedef void kure_run_function(const struct kure_model *m, const struct kure_layer_view *v, uint8_t *arena, void *work);
-typedef uint64_t kure_work_function(const struct kure_layer_view *v);
+typedef void kure_run_function(const struct kure_model *m, const struct kure_placed_layer *v, uint8_t *arena, void *work);
+typedef uint64_t kure_work_function(const struct kure_placed_layer *v);
 
 struct kure_kind_row {
     const char *name;

@@ -218,7 +218,7 @@ void kure_run_describe(const struct kure_model *model)
     printf("\n layer  kind          of  arithmetic          size stride padding groups  weights         inputs\n");
     for (uint32_t i = 0; i < model->layer_count; i++) {
         struct kure_model_layer l = kure_runtime_layer(model, i);
-        printf("%6u  %-12s %4u  %-18s %5u %6u %7u %6u  %5u x%6u %u", i, kure_kind_name(l.kind), l.source, kure_arithmetic_name(l.arithmetic),
+        printf("%6u  %-12s %4u  %-18s %5u %6u %7u %6u  %5u x%6u %u", i, kure_model_kind_name(l.kind), l.source, kure_arithmetic_name(l.arithmetic),
                l.size, l.stride, l.padding, l.groups, l.rows, l.row, l.weight_bits);
         for (uint32_t k = 0; k < l.input_count; k++) printf(" %u", kure_runtime_input(model, &l, k));
         printf("\n");

@@ -52,7 +52,7 @@ struct kure_model_layer kure_layer_words(const struct kure_model *model, uint32_
 {
     uint32_t at = model->layers + layer * (uint32_t)KURE_MODEL_LAYER_BYTES;
     struct kure_model_layer l = {
-        .kind = (enum kure_kind)kure_array_word(model, at, KURE_LAYER_KIND),
+        .kind = (enum kure_model_kind)kure_array_word(model, at, KURE_LAYER_KIND),
         .arithmetic = (enum kure_arithmetic)kure_array_word(model, at, KURE_LAYER_ARITHMETIC),
         .number = layer,
         .source = kure_array_word(model, at, KURE_LAYER_SOURCE),
@@ -87,7 +87,7 @@ const char *kure_runtime_profile(const struct kure_model *model)
     return (const char *)model->bytes + 72;
 }
 
-void kure_layer_see(const struct kure_model *m, uint32_t layer, struct kure_layer_view *v)
+void kure_layer_see(const struct kure_model *m, uint32_t layer, struct kure_placed_layer *v)
 {
     v->l = kure_layer_words(m, layer);
     v->a = kure_runtime_tensor(m, kure_runtime_input(m, &v->l, 0));
@@ -100,7 +100,7 @@ void kure_layer_see(const struct kure_model *m, uint32_t layer, struct kure_laye
 
 struct kure_model_layer kure_runtime_layer(const struct kure_model *model, uint32_t layer)
 {
-    struct kure_layer_view v;
+    struct kure_placed_layer v;
     kure_layer_see(model, layer, &v);
     return v.l;
 }

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-void kure_upsample_run(const struct kure_model *m, const struct kure_layer_view *v, uint8_t *arena, void *work)
+void kure_upsample_run(const struct kure_model *m, const struct kure_placed_layer *v, uint8_t *arena, void *work)
 {
     const uint8_t *in = arena + v->a.place;
     uint8_t *out = arena + v->out.place;
@@ -46,7 +46,7 @@ static void transpose(const uint8_t *x, uint32_t rows, uint32_t columns, uint8_t
     }
 }
 
-void kure_reorg_run(const struct kure_model *m, const struct kure_layer_view *v, uint8_t *arena, void *work)
+void kure_reorg_run(const struct kure_model *m, const struct kure_placed_layer *v, uint8_t *arena, void *work)
 {
     uint8_t *in = arena + v->a.place, *out = arena + v->out.place;
     uint32_t c = v->a.channels, h = v->a.height, w = v->a.width, s = v->l.stride;
@@ -60,7 +60,7 @@ void kure_reorg_run(const struct kure_model *m, const struct kure_layer_view *v,
     }
 }
 
-void kure_concatenate_run(const struct kure_model *m, const struct kure_layer_view *v, uint8_t *arena, void *work)
+void kure_concatenate_run(const struct kure_model *m, const struct kure_placed_layer *v, uint8_t *arena, void *work)
 {
     uint8_t *out = arena + v->out.place;
     (void)work;
@@ -71,7 +71,7 @@ void kure_concatenate_run(const struct kure_model *m, const struct kure_layer_vi
     }
 }
 
-void kure_lookup_run(const struct kure_model *m, const struct kure_layer_view *v, uint8_t *arena, void *work)
+void kure_lookup_run(const struct kure_model *m, const struct kure_placed_layer *v, uint8_t *arena, void *work)
 {
     const int8_t *in = (const int8_t *)arena + v->a.place, *table = kure_array_codes(m, v->l.table) + 128;
     int8_t *out = (int8_t *)arena + v->out.place;

@@ -31,6 +31,15 @@ static uint32_t crc32_of(const uint8_t *bytes, size_t n)
     return ~crc;
 }
 
+static int has_magic(const uint8_t *bytes)
+{
+    static const char magic[] = KURE_MODEL_MAGIC;
+    for (int i = 0; i < 8; i++) {
+        if (bytes[i] != (uint8_t)magic[i]) return 0;
+    }
+    return 1;
+}
+
 /* 1 where text[n] ends with a 0 */
 static int is_text(const uint8_t *text, size_t n)
 {
@@ -49,7 +58,7 @@ static enum kure_runtime_status check_header(struct kure_check *c, size_t size)
 {
     struct kure_model *m = c->model;
     set_place(c, "header", 0);
-    if (size < 8 || memcmp(m->bytes, KURE_MODEL_MAGIC, 8)) return kure_check_fail(c, KURE_RUNTIME_NOT_A_MODEL, NULL, 0, 0, 0);
+    if (size < 8 || !has_magic(m->bytes)) return kure_check_fail(c, KURE_RUNTIME_NOT_A_MODEL, NULL, 0, 0, 0);
     if (size < 16 + 4) return kure_check_fail(c, KURE_RUNTIME_CUT, "file_bytes", (int64_t)size, KURE_MODEL_HEADER_BYTES, KURE_MODEL_MOST_BYTES);
     uint32_t version = kure_header_word(m, KURE_HEADER_VERSION);
     if (version > KURE_MODEL_VERSION) return kure_check_fail(c, KURE_RUNTIME_NEWER, "version", version, 1, KURE_MODEL_VERSION);
@@ -120,14 +129,14 @@ static enum kure_runtime_status check_pixels(struct kure_check *c)
 }
 
 /* May the output of layer i take the place of input a, which it reads last? */
-static int may_replace(const struct kure_layer_view *v)
+static int may_replace(const struct kure_placed_layer *v)
 {
     int same = v->a.channels == v->b.channels && v->a.height == v->b.height && v->a.width == v->b.width;
     return v->a.place == v->out.place && (v->l.kind == KURE_KIND_LOOKUP || (v->l.kind == KURE_KIND_ADD && same));
 }
 
 /* No tensor that is still to be read lies on the bytes that layer i writes. */
-static enum kure_runtime_status check_places(struct kure_check *c, const struct kure_layer_view *v)
+static enum kure_runtime_status check_places(struct kure_check *c, const struct kure_placed_layer *v)
 {
     uint32_t layer = v->l.number;
     for (uint32_t t = 0; t <= layer; t++) {
@@ -156,7 +165,7 @@ static enum kure_runtime_status check_inputs(struct kure_check *c, const struct 
     return KURE_RUNTIME_OK;
 }
 
-static enum kure_runtime_status check_moved(struct kure_check *c, const struct kure_layer_view *v)
+static enum kure_runtime_status check_moved(struct kure_check *c, const struct kure_placed_layer *v)
 {
     for (uint32_t i = 0; i < v->l.input_count; i++) {
         struct kure_model_tensor in = kure_runtime_tensor(c->model, kure_runtime_input(c->model, &v->l, i));
@@ -171,7 +180,7 @@ static enum kure_runtime_status check_moved(struct kure_check *c, const struct k
 static enum kure_runtime_status check_layer(struct kure_check *c, uint32_t i)
 {
     struct kure_model *m = c->model;
-    struct kure_layer_view v;
+    struct kure_placed_layer v;
     uint32_t at = m->layers + i * (uint32_t)KURE_MODEL_LAYER_BYTES;
     set_place(c, "layer", i);
     KURE_TRY(kure_check_range(c, "kind", kure_array_word(m, at, KURE_LAYER_KIND), 1, KURE_KINDS - 1));

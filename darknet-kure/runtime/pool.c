@@ -1,7 +1,7 @@
 /* pool.c: max and average pooling. Tested by tests/test_runtime_layers.py. */
 #include "kinds.h"
 
-void kure_maxpool_run(const struct kure_model *m, const struct kure_layer_view *v, uint8_t *arena, void *work)
+void kure_maxpool_run(const struct kure_model *m, const struct kure_placed_layer *v, uint8_t *arena, void *work)
 {
     int32_t size = (int32_t)v->l.size, stride = (int32_t)v->l.stride, half = (int32_t)v->l.padding / 2;
     int32_t height = (int32_t)v->a.height, width = (int32_t)v->a.width;
@@ -25,7 +25,7 @@ void kure_maxpool_run(const struct kure_model *m, const struct kure_layer_view *
     }
 }
 
-void kure_average_pool_run(const struct kure_model *m, const struct kure_layer_view *v, uint8_t *arena, void *work)
+void kure_average_pool_run(const struct kure_model *m, const struct kure_placed_layer *v, uint8_t *arena, void *work)
 {
     const struct kure_arithmetic_row *arithmetic = &kure_arithmetic_rows[v->l.arithmetic];
     int32_t n = (int32_t)(v->a.height * v->a.width);

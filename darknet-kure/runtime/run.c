@@ -14,7 +14,7 @@ enum kure_runtime_status kure_runtime_start(const struct kure_model *model, void
 
 void kure_runtime_step(const struct kure_model *model, void *arena, uint32_t layer)
 {
-    struct kure_layer_view v;
+    struct kure_placed_layer v;
     kure_layer_see(model, layer, &v);
     kure_kind_rows[v.l.kind].run(model, &v, arena, (uint8_t *)arena + ((size_t)model->activation_bytes + 3) / 4 * 4);
 }
