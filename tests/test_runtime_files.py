@@ -10,8 +10,6 @@ import subprocess
 import numpy as np
 import pytest
 
-import integer_reference as reference
-import model_file
 import programs
 import runtime
 from model_file import change, offset_of, seal
