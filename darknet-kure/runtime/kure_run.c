@@ -71,7 +71,8 @@ static int fail_model(const char *path, const struct kure_runtime_error *e)
 /* ---- running ---------------------------------------------------------------------- */
 
 /* The K largest values of a tensor, the first of equals first */
-static void print_top(const struct kure_model *model, const char *path, size_t image, size_t images, uint32_t tensor, const signed char *codes, long top)
+static void print_top(const struct kure_model *model, const char *path, size_t image, size_t images, uint32_t tensor, const signed char *codes,
+                      long top)
 {
     struct kure_model_tensor t = kure_runtime_tensor(model, tensor);
     signed char last_code = 127;
@@ -204,13 +205,14 @@ int main(int argc, char **argv)
         }
     }
     if (ok && optind == argc) ok = kure_run_fail("the model is missing; kure-run --help says more");
-    if (ok && optind + 1 == argc && (o.output || o.dump || o.time || o.format || o.top >= 0)) ok = kure_run_fail("there is no INPUT for these options to act on");
+    int inputs = ok ? argc - optind - 1 : 0;
+    if (ok && !inputs && (o.output || o.dump || o.time || o.format || o.top >= 0)) ok = kure_run_fail("there is no INPUT for these options");
     if (!ok) return 2;
     o.model = argv[optind];
     if (o.top < 0) o.top = 5;
     if (!kure_run_read(o.model, &file)) return 1;
     if (kure_runtime_open(&model, file.data, file.size, &error) != KURE_RUNTIME_OK) ok = fail_model(o.model, &error);
-    else if (optind + 1 < argc) ok = run_files(&o, &model, argv + optind + 1, argc - optind - 1);
+    else if (inputs) ok = run_files(&o, &model, argv + optind + 1, inputs);
     else kure_run_describe(&model);
     if (ok && (fflush(stdout) || ferror(stdout))) ok = kure_run_fail("standard output: %s", strerror(errno));
     free(file.data);
