@@ -65,6 +65,7 @@ endif
 CORE := $(wildcard darknet-kure/core/*.c)
 BACKEND := $(filter-out %_kernels.c,$(wildcard darknet-kure/backend/*.c))
 ADAPTER := $(wildcard darknet-kure/adapter/*.c darknet-kure/commands/*.c)
+RUNTIME := $(filter-out darknet-kure/runtime/kure_run%,$(wildcard darknet-kure/runtime/*.c))
 HEADERS := $(wildcard darknet-kure/*/*.h darknet-kure/*/*.def)
 
 object = $(patsubst darknet-kure/%.c,$(BUILD)/obj/%.o,$(1))
@@ -77,7 +78,7 @@ $(shell mkdir -p $(BUILD) && printf '%s\n' '$(FLAGS)' | cmp -s - $(BUILD)/flags 
 endif
 
 .PHONY: all
-all: $(BUILD)/darknet
+all: $(BUILD)/darknet $(BUILD)/kure-run
 
 $(BUILD)/libkure.a: $(LIBKURE_OBJECTS)
 	@rm -f $@
@@ -107,6 +108,27 @@ $(call object,$(ADAPTER)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(HOST_INCLUDES) -c $< -o $@
 
+# ---- the integer runtime ----------------------------------------------------
+
+# C99 for any device; kure-run alone knows files, on a POSIX system.
+RUNTIME_FLAGS := -std=c99 $(filter-out -std=% -fopenmp,$(OURS)) -Idarknet-kure/include -Idarknet-kure/math
+KURE_RUN := $(call object,$(wildcard darknet-kure/runtime/kure_run*.c))
+$(KURE_RUN): RUNTIME_FLAGS += -D_POSIX_C_SOURCE=200809L
+
+$(call object,$(RUNTIME)) $(KURE_RUN): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD)/flags | check-tools
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  CC   $<')
+	$(Q)$(CC) $(RUNTIME_FLAGS) $(CFLAGS) -c $< -o $@
+
+$(BUILD)/libkure_runtime.a: $(call object,$(RUNTIME))
+	@rm -f $@
+	$(if $(V),,@echo '  AR   $@')
+	$(Q)ar rcs $@ $^
+
+$(BUILD)/kure-run: $(KURE_RUN) $(BUILD)/libkure_runtime.a
+	$(if $(V),,@echo '  LD   $@')
+	$(Q)$(CC) $(RUNTIME_FLAGS) $(CFLAGS) $^ -o $@
+
 # ---- Darknet ---------------------------------------------------------------
 
 $(TREE)/.kure-patches: $(wildcard patches/*.patch) scripts/get_darknet.sh scripts/apply_patches.sh $(BUILD)/flags | check-tools
@@ -127,7 +149,7 @@ $(BUILD)/darknet: $(TREE)/.kure-patches $(if $(filter 1,$(KURE)),$(BUILD)/libkur
 	@echo 'Built $@. Next: make demo, or $@ kure --help'
 
 # The host tests' program: Darknet driven from a fixed source of data.
-$(BUILD)/harness: tests/host/harness.c $(BUILD)/darknet
+$(BUILD)/harness: tests/host/harness.c $(BUILD)/darknet | $(BUILD)/kure-run $(BUILD)/libkure_runtime_test.so
 	@rm -f $(TREE)/harness
 	@echo '  MAKE $@'
 	+@env -u MAKEFLAGS -u CFLAGS -u CC $(MAKE) --no-print-directory -C $(TREE) harness EXEC=harness EXECOBJA=harness.o \
@@ -199,11 +221,12 @@ docs: all
 	@$(PYTHON) scripts/docs.py
 
 ifeq ($(KURE),1)
-install: $(BUILD)/darknet
+install: $(BUILD)/darknet $(BUILD)/kure-run
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib
 	install -m 755 $(BUILD)/darknet $(DESTDIR)$(PREFIX)/bin/darknet-kure
 	install -m 644 darknet-kure/include/*.h $(DESTDIR)$(PREFIX)/include
-	install -m 644 $(BUILD)/libkure.a $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(BUILD)/kure-run $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(BUILD)/libkure.a $(BUILD)/libkure_runtime.a $(DESTDIR)$(PREFIX)/lib
 else
 install:
 	@echo "make install KURE=$(KURE): there is no plugin to install" >&2; exit 1
@@ -214,7 +237,7 @@ clean:
 
 help:
 	@sed -n 's/^#H //p' $(firstword $(MAKEFILE_LIST))
-#H make                    build/darknet: Debian's Darknet, patched, with the plugin
+#H make                    build/darknet: Debian's Darknet, patched, with the plugin; build/kure-run
 #H make demo               the whole story on Fashion-MNIST in under ten minutes: build/demo/report.html
 #H make test               everything that must hold, from nothing
 #H make paper              README's tables, three seeds: the demo, the paper's ablations, then quantization-aware training (hours)
@@ -222,7 +245,8 @@ help:
 #H make check-patches      patches apply, build and come out, on Debian's tree and upstream's
 #H make setup              install every Debian package that the targets above need
 #H make patch DARKNET=DIR  apply the patches to your own tree; make unpatch takes them out
-#H make install PREFIX=    bin/darknet-kure, lib/libkure.a, include/
+#H make fuzz               libFuzzer on the reader of integer models, FUZZ_SECONDS=600
+#H make install PREFIX=    bin/darknet-kure, bin/kure-run, lib/libkure.a, lib/libkure_runtime.a, include/
 #H make golden, docs       regenerate golden test values; cfg/README.md from keys.def
 #H make clean              remove build/
 #H
