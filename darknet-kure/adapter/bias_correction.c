@@ -3,15 +3,13 @@
  * the activation, is that of the float network: Nagel et al. 2019, section 4.2, and
  * Finkelstein et al. 2019, by images instead of by batch-norm statistics.
  *
- * All layers are moved at once from one pass over the images; a layer's shift changes what
- * those behind it see, so that this is done several times.
+ * One layer after another, each by a pass through it and those before it, which are
+ * corrected already: moved all at once they overshoot.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "ptq.h"
-
-enum { PASSES = 3 };
 
 struct kure_correction {
     struct corrected_layer {
@@ -45,11 +43,11 @@ static void forward(layer l, network net)
     activate_array(l.output, l.outputs * l.batch, l.activation);
 }
 
-/* One pass; means [out]: [channels] of each layer, in its sum. */
-static void measure(struct kure_ptq *ptq, struct kure_images *images, void (*done)(void *, int), void *context)
+/* One pass through layers 0..last; means [out]: [channels] of each layer from `first` on, in its sum. */
+static void measure(struct kure_ptq *ptq, int first, int last, struct kure_images *images, void (*done)(void *, int), void *context)
 {
     struct kure_network *k = ptq->k;
-    for (int i = 0; i < ptq->net->n; ++i) {
+    for (int i = first; i <= last; ++i) {
         struct corrected_layer *c = &k->correction->layers[i];
         size_t channels = channels_of(&k->plan.rows[i]);
         if (!channels) continue;
@@ -59,8 +57,11 @@ static void measure(struct kure_ptq *ptq, struct kure_images *images, void (*don
         memset(c->sum, 0, channels * sizeof *c->sum);
         c->values = 0;
     }
+    int all = ptq->net->n;
+    ptq->net->n = last + 1; /* those behind it are not needed */
     kure_images_predict(ptq->net, images, done, context);
-    for (int i = 0; i < ptq->net->n; ++i) {
+    ptq->net->n = all;
+    for (int i = first; i <= last; ++i) {
         struct corrected_layer *c = &k->correction->layers[i];
         if (!c->forward) continue;
         *kure_layer_function(k, i) = c->forward;
@@ -86,7 +87,7 @@ struct kure_correction *kure_correction_begin(struct kure_ptq *ptq, struct kure_
     if (!ok) kure_stop(&(struct kure_error){"not enough memory for the correction of biases"});
     kure_ptq_set(ptq, &plain, NULL);
     ptq->k->correction = correction;
-    measure(ptq, images, done, context);
+    measure(ptq, 0, ptq->net->n - 1, images, done, context);
     ptq->k->correction = NULL;
     for (int i = 0; i < ptq->net->n; ++i) {
         struct corrected_layer *c = &correction->layers[i];
@@ -95,17 +96,21 @@ struct kure_correction *kure_correction_begin(struct kure_ptq *ptq, struct kure_
     return correction;
 }
 
+int kure_correction_passes(const struct kure_ptq *ptq)
+{
+    int passes = 0;
+    for (int i = 0; i < ptq->net->n; ++i) passes += channels_of(&ptq->own.rows[i]) != 0;
+    return passes;
+}
+
 void kure_correction_apply(struct kure_correction *correction, struct kure_ptq *ptq, struct kure_images *images, void (*done)(void *, int), void *context)
 {
     ptq->k->correction = correction;
-    for (int pass = 0; pass < PASSES; ++pass) {
-        measure(ptq, images, done, context);
-        for (int i = 0; i < ptq->net->n; ++i) {
-            const struct corrected_layer *c = &correction->layers[i];
-            for (size_t j = 0; j < channels_of(&ptq->own.rows[i]); ++j) {
-                ptq->net->layers[i].biases[j] += (float)(c->wanted[j] - c->sum[j]);
-            }
-        }
+    for (int i = 0; i < ptq->net->n; ++i) {
+        const struct corrected_layer *c = &correction->layers[i];
+        if (!c->wanted) continue;
+        measure(ptq, i, i, images, done, context);
+        for (size_t j = 0; j < channels_of(&ptq->own.rows[i]); ++j) ptq->net->layers[i].biases[j] += (float)(c->wanted[j] - c->sum[j]);
     }
     ptq->k->correction = NULL;
 }

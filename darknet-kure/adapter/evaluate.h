@@ -68,6 +68,7 @@ void kure_equalize(network *net, const char *cfg);
 /* Biases moved until every channel has the mean of the float network: begin looks at that
  * network, apply at the point in force. */
 struct kure_correction;
+int kure_correction_passes(const struct kure_ptq *ptq); /* of apply over the images, one a layer with weights */
 struct kure_correction *kure_correction_begin(struct kure_ptq *ptq, struct kure_images *images, void (*done)(void *, int), void *context);
 void kure_correction_apply(struct kure_correction *correction, struct kure_ptq *ptq, struct kure_images *images,
                            void (*done)(void *, int), void *context);

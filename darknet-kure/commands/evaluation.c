@@ -127,7 +127,7 @@ static void look_at_float(struct kure_evaluation *e)
 
 long long kure_evaluation_images(const struct kure_evaluation *e)
 {
-    return e->images->count + count_of(e->bn_images) + 3LL * count_of(e->bias_images) /* bias_correction.c passes three times */ +
+    return e->images->count + count_of(e->bn_images) + (long long)kure_correction_passes(e->ptq) * count_of(e->bias_images) +
            (e->lapq ? (long long)kure_lapq_passes(e->ptq) * count_of(e->lapq_images) : 0);
 }
 
