@@ -30,10 +30,12 @@ static char **row_of(const struct kure_table *table, int row)
 
 void kure_table_add_row(struct kure_table *table)
 {
-    size_t columns = (size_t)table->column_count;
-    char **grown = realloc(table->cells, (size_t)(table->rows + 1) * columns * sizeof *grown);
-    if (!grown) no_memory();
-    table->cells = grown;
+    if (table->rows == table->room) {
+        table->room = table->room ? 2 * table->room : 16;
+        char **grown = realloc(table->cells, (size_t)table->room * (size_t)table->column_count * sizeof *grown);
+        if (!grown) no_memory();
+        table->cells = grown;
+    }
     for (int i = 0; i < table->column_count; ++i) {
         char *empty = strdup("");
         if (!empty) no_memory();
@@ -110,6 +112,7 @@ void kure_table_sort(struct kure_table *table, const char *column)
     free(table->cells);
     free(places);
     table->cells = sorted;
+    table->room = table->rows;
 }
 
 /* ------------------------------------------------------------------------- */
@@ -267,5 +270,5 @@ void kure_table_free(struct kure_table *table)
     for (int i = 0; i < table->rows * table->column_count; ++i) free(table->cells[i]);
     free(table->cells);
     table->cells = NULL;
-    table->rows = 0;
+    table->rows = table->room = 0;
 }

@@ -23,7 +23,7 @@ struct kure_table {
     int column_count;
     char model[33], plan[33]; /* hashes; "" where there is none */
     char **cells;             /* [rows][column_count], "" = no value */
-    int rows;
+    int rows, room;           /* how many there are, and how many fit in cells */
     const char *results;      /* names between blanks; NULL: printed text shows all columns, else the columns
                                * of one value that are not among these come in lines below */
 };
