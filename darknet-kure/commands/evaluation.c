@@ -228,7 +228,8 @@ static const struct option sweep_options[] = {{"shard", required_argument, NULL,
 static const struct option common_options[] = {
     {"quantize", required_argument, NULL, 'q'},  {"images", required_argument, NULL, 'i'}, {"threads", required_argument, NULL, 't'},
     {"calibration-images", required_argument, NULL, 'c'}, {"bn-images", required_argument, NULL, 'b'}, {"bias-images", required_argument, NULL, 'a'}, {"seed", required_argument, NULL, 'e'},
-    {"equalize", no_argument, NULL, 'z'},        {"skip-bad", no_argument, NULL, 'k'}, {"long", no_argument, NULL, 'l'}, {"csv", required_argument, NULL, 'v'},       {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    {"skip-bad", no_argument, NULL, 'k'},        {"long", no_argument, NULL, 'l'},
+    {"equalize", no_argument, NULL, 'z'},        {"csv", required_argument, NULL, 'v'},       {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 enum { COMMON = sizeof common_options / sizeof common_options[0] };
 
 int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, struct kure_evaluation_request *r)
