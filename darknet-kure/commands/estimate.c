@@ -7,7 +7,7 @@
 #endif
 
 static const double DAY = 24 * 3600;
-enum { LEAST_IMAGES = 4 };
+enum { LEAST_IMAGES = 8 };
 
 /* "about 3 minutes" */
 static void describe(double seconds, char *out, size_t size)

@@ -10,7 +10,7 @@
  *   harness many    CFG OUT CFG OUT...  trains the networks in turns, one update each
  *   harness show    CFG OUT [options]   loads; writes the tensors, prints updates done
  *   harness predict CFG LIST [options]  network_predict alone, over the images of a list that were decoded
- *                                       before; prints the seconds of each of -passes N
+ *                                       before; prints seconds and processor seconds of each of -passes N
  *
  *   -updates N   up to update N in all (default 1)      -weights FILE   loaded first
  *   -seed N      of srand and of the data (default 1)   -clear          as of Darknet's commands
@@ -214,11 +214,12 @@ static void predict(struct request *r, int passes)
     float *pixels = decode_list(net, r->out, &images);
     for (int pass = 0; pass < passes; ++pass) {
         double start = seconds();
+        clock_t clocks = clock();
         for (int i = 0; i < images; i += batch) {
             if (images - i < batch) set_batch_network(net, images - i);
             network_predict(net, pixels + (size_t)i * net->inputs);
         }
-        printf("%.6f\n", seconds() - start);
+        printf("%.6f %.6f\n", seconds() - start, (double)(clock() - clocks) / CLOCKS_PER_SEC);
         set_batch_network(net, batch);
     }
     free(pixels);
