@@ -62,6 +62,7 @@ endif
 CORE := $(wildcard darknet-kure/core/*.c)
 BACKEND := $(filter-out %_kernels.c,$(wildcard darknet-kure/backend/*.c))
 ADAPTER := $(wildcard darknet-kure/adapter/*.c darknet-kure/commands/*.c)
+RUNTIME := $(filter-out darknet-kure/runtime/kure_run%,$(wildcard darknet-kure/runtime/*.c))
 HEADERS := $(wildcard darknet-kure/*/*.h darknet-kure/*/*.def)
 
 object = $(patsubst darknet-kure/%.c,$(BUILD)/obj/%.o,$(1))
@@ -74,7 +75,7 @@ $(shell mkdir -p $(BUILD) && printf '%s\n' '$(FLAGS)' | cmp -s - $(BUILD)/flags 
 endif
 
 .PHONY: all
-all: $(BUILD)/darknet
+all: $(BUILD)/darknet $(BUILD)/kure-run
 
 $(BUILD)/libkure.a: $(LIBKURE_OBJECTS)
 	@rm -f $@
@@ -104,6 +105,27 @@ $(call object,$(ADAPTER)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(HOST_INCLUDES) -c $< -o $@
 
+# ---- the integer runtime ----------------------------------------------------
+
+# C99 for any device; kure-run alone knows files, on a POSIX system.
+RUNTIME_FLAGS := -std=c99 $(filter-out -std=% -fopenmp,$(OURS)) -Idarknet-kure/include -Idarknet-kure/math
+KURE_RUN := $(call object,$(wildcard darknet-kure/runtime/kure_run*.c))
+$(KURE_RUN): RUNTIME_FLAGS += -D_POSIX_C_SOURCE=200809L
+
+$(call object,$(RUNTIME)) $(KURE_RUN): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD)/flags | check-tools
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  CC   $<')
+	$(Q)$(CC) $(RUNTIME_FLAGS) $(CFLAGS) -c $< -o $@
+
+$(BUILD)/libkure_runtime.a: $(call object,$(RUNTIME))
+	@rm -f $@
+	$(if $(V),,@echo '  AR   $@')
+	$(Q)ar rcs $@ $^
+
+$(BUILD)/kure-run: $(KURE_RUN) $(BUILD)/libkure_runtime.a
+	$(if $(V),,@echo '  LD   $@')
+	$(Q)$(CC) $(RUNTIME_FLAGS) $(CFLAGS) $^ -o $@
+
 # ---- Darknet ---------------------------------------------------------------
 
 $(TREE)/.kure-patches: $(wildcard patches/*.patch) scripts/get_darknet.sh scripts/apply_patches.sh $(BUILD)/flags | check-tools
@@ -124,7 +146,7 @@ $(BUILD)/darknet: $(TREE)/.kure-patches $(if $(filter 1,$(KURE)),$(BUILD)/libkur
 	@echo 'Built $@. Next: make demo, or $@ kure --help'
 
 # The host tests' program: Darknet driven from a fixed source of data.
-$(BUILD)/harness: tests/host/harness.c $(BUILD)/darknet
+$(BUILD)/harness: tests/host/harness.c $(BUILD)/darknet | $(BUILD)/kure-run $(BUILD)/libkure_runtime_test.so
 	@rm -f $(TREE)/harness
 	@echo '  MAKE $@'
 	+@env -u MAKEFLAGS -u CFLAGS -u CC $(MAKE) --no-print-directory -C $(TREE) harness EXEC=harness EXECOBJA=harness.o \

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # check_layers.sh [ROOT [OBJECTS]]: includes and symbols point one way only:
 #
-#   math, include <- core <- adapter <- commands,   math, include <- backend
+#   math, include <- core <- adapter <- commands,   math, include <- backend,   math, include <- runtime
 #
-# core may include backend/backend.h, the table of loops, and nothing else of it; Darknet's
-# headers are known to the adapter alone; core, backend and math never end the process. Also:
+# The runtime, but for its program kure-run, is C99 for any device: three headers, no symbol
+# of a library beyond memcpy and memset. core may include backend/backend.h, the table of loops, and nothing else of it; Darknet's
+# headers are known to the adapter alone; core, backend, runtime and math never end the process. Also:
 # no file above 400 lines, no flag that changes what floats mean. OBJECTS (default:
 # ROOT/build/obj) holds the compiled layers; without it only the text is checked.
 set -euo pipefail
@@ -20,6 +21,7 @@ declare -A allowed=(
     [math]="math include"
     [backend]="backend math include"
     [core]="core math include"
+    [runtime]="runtime math include"
     [adapter]="adapter core backend math include darknet"
     [commands]="commands adapter core backend math include"
 )
@@ -43,7 +45,12 @@ done
 
 while IFS= read -r found; do
     fault "${found#"$root"/}: only the caller ends the process: return a status"
-done < <(grep -rnE '\b(exit|_exit|_Exit|quick_exit|abort)[[:space:]]*\(' "$source"/{core,backend,math,include} || true)
+done < <(grep -rnE '\b(exit|_exit|_Exit|quick_exit|abort)[[:space:]]*\(' "$source"/{core,backend,runtime,math,include} || true)
+
+while IFS= read -r found; do
+    fault "${found#"$root"/}: the runtime has no such header on a small device"
+done < <(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*<' "$source"/runtime/*.[ch] "$source/include/kure_runtime.h" "$source/math/kure_intmath.h" \
+    | grep -vE '/kure_run(_[a-z]+)?\.[ch]:|<(stddef|stdint|string)\.h>' || true)
 
 while read -r lines file; do
     [ "$file" = total ] || [ "$lines" -le 400 ] || fault "${file#"$root"/} has $lines lines: split it (400 at most)"
@@ -62,7 +69,8 @@ defined() { find "$objects/$1" -name '*.o' -exec nm -g --defined-only {} + | awk
 used() { find "$objects/$1" -name '*.o' -exec nm -g --undefined-only {} + | awk '$1 == "U" {print $2}' | sort -u; }
 
 if [ -d "$objects" ]; then
-    for pair in core:adapter core:commands backend:core backend:adapter backend:commands adapter:commands; do
+    for pair in core:adapter core:commands core:runtime backend:core backend:adapter backend:commands adapter:commands \
+        runtime:core runtime:backend runtime:adapter runtime:commands; do
         both=$(comm -12 <(used "${pair%:*}") <(defined "${pair#*:}") | paste -sd ' ')
         [ -z "$both" ] || fault "${pair%:*} uses symbols of ${pair#*:}: $both"
     done
@@ -70,6 +78,9 @@ if [ -d "$objects" ]; then
         both=$(used "$layer" | grep -xE 'exit|_exit|_Exit|quick_exit|abort' | paste -sd ' ' || true)
         [ -z "$both" ] || fault "$layer calls $both"
     done
+    open=$(find "$objects/runtime" -name '*.o' ! -name 'kure_run*' -exec nm -g --undefined-only {} + | awk '$1 == "U" {print $2}' | sort -u \
+        | grep -vE '^(kure_|_GLOBAL_OFFSET_TABLE_$|__(asan|ubsan|tsan|sanitizer|stack_chk)_)' | grep -vxE 'memcpy|memset' | paste -sd ' ' || true)
+    [ -z "$open" ] || fault "runtime uses $open: memcpy and memset are all it may"
     # What core and backend leave open must come from the C library, OpenMP, jansson, xxhash or a sanitizer.
     open=$(comm -23 <({ used core; used backend; } | sort -u) <({ defined core; defined backend; } | sort -u) \
         | grep -E '^(kure_|load_network|free_network|get_network|layer|option_find|network_|gemm|error$|fatal_error)' | paste -sd ' ' || true)
