@@ -182,6 +182,17 @@ void kure_images_describe(const struct kure_images *images, FILE *out)
     }
 }
 
+char **kure_class_names(const char *data, int *count)
+{
+    list *options = access(data, R_OK) == 0 ? read_data_cfg((char *)(uintptr_t)data) : NULL;
+    char *path = options ? option_find_str(options, (char *)(uintptr_t)"names", 0) : NULL;
+    if (options && !path) path = option_find_str(options, (char *)(uintptr_t)"labels", 0);
+    *count = options ? option_find_int_quiet(options, "classes", 0) : 0;
+    if (path && access(path, R_OK) == 0 && *count > 0 && count_lines(path) >= *count) return get_labels(path);
+    *count = 0;
+    return NULL;
+}
+
 void kure_images_free(struct kure_images *images)
 {
     free(images->paths);
