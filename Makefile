@@ -48,7 +48,7 @@ endif
 ifneq ($(wildcard $(SYSROOT)),)
 INCLUDES += -I$(SYSROOT)/usr/include
 endif
-HOST_INCLUDES := -Idarknet-kure/adapter -I$(TREE)/include -I$(TREE)/src -DKURE
+HOST_INCLUDES := -Idarknet-kure/adapter -Idarknet-kure/export -I$(TREE)/include -I$(TREE)/src -DKURE
 ifeq ($(GPU),1)
 HOST_INCLUDES += -DGPU -I/usr/local/cuda/include
 endif
@@ -64,12 +64,13 @@ endif
 
 CORE := $(wildcard darknet-kure/core/*.c)
 BACKEND := $(filter-out %_kernels.c,$(wildcard darknet-kure/backend/*.c))
+EXPORT := $(wildcard darknet-kure/export/*.c)
 ADAPTER := $(wildcard darknet-kure/adapter/*.c darknet-kure/commands/*.c)
 RUNTIME := $(filter-out darknet-kure/runtime/kure_run%,$(wildcard darknet-kure/runtime/*.c))
 HEADERS := $(wildcard darknet-kure/*/*.h darknet-kure/*/*.def)
 
 object = $(patsubst darknet-kure/%.c,$(BUILD)/obj/%.o,$(1))
-LIBKURE_OBJECTS := $(call object,$(CORE) $(BACKEND)) $(BUILD)/obj/backend/cpu_baseline.o $(BUILD)/obj/backend/cpu_avx2.o $(BUILD)/obj/backend/cpu_avx512.o
+LIBKURE_OBJECTS := $(call object,$(CORE) $(BACKEND) $(EXPORT) $(RUNTIME)) $(BUILD)/obj/backend/cpu_baseline.o $(BUILD)/obj/backend/cpu_avx2.o $(BUILD)/obj/backend/cpu_avx512.o
 
 # Rebuilds what depends on the flags when they change.
 FLAGS := GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBUG=$(DEBUG) BLAS=$(BLAS) FIXES=$(FIXES) KURE=$(KURE) SANITIZE=$(SANITIZE) ARCH=$(ARCH) CFLAGS=$(CFLAGS) DARKNET=$(DARKNET)
@@ -90,7 +91,7 @@ $(BUILD)/libkure_adapter.a: $(call object,$(ADAPTER))
 	$(if $(V),,@echo '  AR   $@')
 	$(Q)ar rcs $@ $^
 
-$(call object,$(CORE) $(BACKEND)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD)/flags | check-tools
+$(call object,$(CORE) $(BACKEND) $(EXPORT)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD)/flags | check-tools
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -c $< -o $@

@@ -2,7 +2,8 @@
  * decode.c: image files as a network's inputs, and those that cannot be read.
  *
  * Prepared as by `darknet classifier valid`: the centre square resized to the network's
- * input. Darknet's own loader ends the process at a file that it cannot read; here it is
+ * input; for a detector as by `darknet detector test`: the whole image with grey bars.
+ * Darknet's own loader ends the process at a file that it cannot read; here it is
  * found, named and counted, or left out. With OPENCV=1 that loader reads formats which
  * nothing else here knows, and is used as it is.
  */
@@ -34,6 +35,11 @@ static const char *fault_of_file(const char *path)
     return status.st_size == 0 ? "an empty file" : NULL;
 }
 
+static image prepare(const network *net, image im)
+{
+    return kure_detector_layer(net) >= 0 ? letterbox_image(im, net->w, net->h) : center_crop_image(im, net->w, net->h);
+}
+
 #ifdef OPENCV
 
 static const char *fault_of(const char *path)
@@ -43,7 +49,7 @@ static const char *fault_of(const char *path)
 
 static int decode(const network *net, const char *path, float *out)
 {
-    image im = load_image_color((char *)(uintptr_t)path, 0, 0), square = center_crop_image(im, net->w, net->h);
+    image im = load_image_color((char *)(uintptr_t)path, 0, 0), square = prepare(net, im);
     if (out) memcpy(out, square.data, (size_t)net->inputs * sizeof(float));
     free_image(im);
     free_image(square);
@@ -97,7 +103,7 @@ static int decode(const network *net, const char *path, float *out)
     }
     free(bytes);
     if (fits) return 1;
-    image square = center_crop_image(im, net->w, net->h);
+    image square = prepare(net, im);
     memcpy(out, square.data, (size_t)net->inputs * sizeof(float));
     free_image(im);
     free_image(square);

@@ -109,6 +109,8 @@ struct kure_images *kure_images_load(const network *net, const char *data, int i
 struct kure_images *kure_images_sample(const network *net, const char *data, int count, uint64_t seed, const char *option);
 /* Their classes by the labels of the .data file, as for the validation list. */
 void kure_images_label(struct kure_images *images, const network *net, const char *data);
+/* The first layer of a detector's head; -1: the network is none. */
+int kure_detector_layer(const network *net);
 /* Decodes and keeps the images where they fit in memory, once and for all; of more of them only
  * looks whether the files are there. One that cannot be read ends the process, named and counted,
  * now or, where they do not fit, in the batch that meets it; with skip_bad it is left out, for
@@ -119,6 +121,9 @@ void kure_images_decode_batch(const network *net, const struct kure_images *imag
 /* Name, without its folder, and class of each, one a line. */
 void kure_images_describe(const struct kure_images *images, FILE *out);
 void kure_images_free(struct kure_images *images);
+
+/* Names of the classes by the .data file, names= or else labels=; NULL: it says none, or not as many as classes=. Darknet's own memory. */
+char **kure_class_names(const char *data, int *count);
 
 /* Calls visit for every batch in order, with net->batch set to its number of images; the
  * centre square of an image, resized to the network's input. */
@@ -140,6 +145,13 @@ struct kure_accuracy {
 int kure_has_probabilities(const network *net);
 /* Sum of -ln p, p from FLT_MIN on. output [in]: [count][net->outputs] of such a network; classes [in]: [count] */
 double kure_cross_entropy(const network *net, const float *output, const int *classes, int count);
+
+/* The network's outputs for a batch: pixels [in]: [count][net->inputs], count is net->batch; returns [count][net->outputs]. */
+typedef float *kure_predictor(void *predictor, network *net, const float *pixels, int count);
+
+/* The same by something else than the network's own prediction. */
+struct kure_accuracy kure_classify_by(network *net, struct kure_images *images, kure_predictor *predict, void *predictor, void (*done)(void *, int),
+                                      void *context);
 
 /* done(context, images): called from one thread as batches are finished. */
 struct kure_accuracy kure_classify(network *net, struct kure_images *images, void (*done)(void *, int), void *context);

@@ -36,18 +36,31 @@ static char *data_file(list *options, const char *data, const char *key, const c
     return path;
 }
 
-static void check_classifier(const network *net, const char *data)
+/* The layer that makes a detector of it; -1: none. */
+int kure_detector_layer(const network *net)
 {
     for (int i = 0; i < net->n; ++i) {
         LAYER_TYPE type = net->layers[i].type;
-        if (type == YOLO || type == REGION || type == DETECTION) {
-            stop_input("%s: the network is a detector ([%s]); this version evaluates classifiers", data,
-                       ((const struct kure_network *)net->kure)->plan.rows[i].type);
-        }
+        if (type == YOLO || type == REGION || type == DETECTION) return i;
     }
+    return -1;
+}
+
+static void check_input(const network *net, const char *data)
+{
     if (net->inputs != net->w * net->h * net->c || net->c != 3) {
         stop_input("%s: evaluation needs a network with width, height and channels=3%s", data, "");
     }
+}
+
+static void check_classifier(const network *net, const char *data)
+{
+    int i = kure_detector_layer(net);
+    if (i >= 0) {
+        stop_input("%s: the network is a detector ([%s]); this version evaluates classifiers", data,
+                   ((const struct kure_network *)net->kure)->plan.rows[i].type);
+    }
+    check_input(net, data);
 }
 
 /* A path without a label is an error before hours of evaluation, not after. */
@@ -155,7 +168,7 @@ void kure_images_label(struct kure_images *images, const network *net, const cha
 struct kure_images *kure_images_sample(const network *net, const char *data, int count, uint64_t seed, const char *option)
 {
     if (access(data, R_OK) != 0) stop_input("%s: no such file, or it cannot be read%s", data, "");
-    check_classifier(net, data);
+    check_input(net, data);
     char *train = data_file(read_data_cfg((char *)(uintptr_t)data), data, "train", NULL);
     struct kure_images *images = read_list(train);
     check_count(option, count, train, images->count);
@@ -180,6 +193,17 @@ void kure_images_describe(const struct kure_images *images, FILE *out)
         const char *folder = strrchr(images->paths[i], '/');
         fprintf(out, "%s %d/%d\n", folder ? folder + 1 : images->paths[i], images->classes ? images->classes[i] : -1, images->class_count);
     }
+}
+
+char **kure_class_names(const char *data, int *count)
+{
+    list *options = access(data, R_OK) == 0 ? read_data_cfg((char *)(uintptr_t)data) : NULL;
+    char *path = options ? option_find_str(options, (char *)(uintptr_t)"names", 0) : NULL;
+    if (options && !path) path = option_find_str(options, (char *)(uintptr_t)"labels", 0);
+    *count = options ? option_find_int_quiet(options, "classes", 0) : 0;
+    if (path && access(path, R_OK) == 0 && *count > 0 && count_lines(path) >= *count) return get_labels(path);
+    *count = 0;
+    return NULL;
 }
 
 void kure_images_free(struct kure_images *images)

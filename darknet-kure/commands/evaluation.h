@@ -15,7 +15,8 @@ struct kure_evaluation_request {
     int equalize;
     int skip_bad;                      /* images that cannot be read are left out */
     int lasting;                       /* --long: as long as it takes */
-    int simulate;                      /* eval */
+    int simulate, integer;             /* eval */
+    const char *profile;               /* of integer; NULL: not given */
     int shard, shards, jobs;           /* sweep; 0: not given */
     int calibration_images, bn_images, bias_images, lapq_images; /* 0: not given */
     uint64_t seed;

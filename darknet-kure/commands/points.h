@@ -40,6 +40,9 @@ const char *kure_points_list(const struct kure_points *points, const char *key);
 /* 1: the quantizer's policy wants a truncation_value. */
 int kure_point_takes_value(const struct kure_quantizer *q);
 
+/* The list of key i of kure_point_key, NULL: not given; a bare key has given those of weights and activations. */
+const char *kure_points_given(const struct kure_points *points, int i);
+
 /* --quantize key=value,key=value */
 KURE_CHECKED enum kure_status kure_points_parse(struct kure_points *points, const char *text, struct kure_error *error);
 

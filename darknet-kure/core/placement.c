@@ -20,12 +20,19 @@
 #include "quantizer_keys.h"
 #include "sample.h"
 
+/* "net.cfg:12: [quantization]", or the cfg alone where that has none */
+static void write_section(const struct kure_options *o, char *out, size_t size)
+{
+    if (o->quantization.line > 0) snprintf(out, size, "%s:%d: [quantization]", o->path, o->quantization.line);
+    else snprintf(out, size, "%s", o->path);
+}
+
 /* "net.cfg:12: layer 3 [convolutional]", or the section where the layer says nothing */
 static void write_place(const struct kure_options *o, const struct kure_plan_row *row, char *out, size_t size)
 {
     const struct kure_layer_options *own = &o->layer[row->layer];
     if (own->quantize_line) snprintf(out, size, "%s:%d: layer %d [%s]", o->path, own->quantize_line, row->layer, row->type);
-    else snprintf(out, size, "%s:%d: [quantization]", o->path, o->quantization.line);
+    else write_section(o, out, size);
 }
 
 static int has_own_bits(const struct kure_layer_options *own, enum kure_quantized which)
@@ -180,7 +187,7 @@ static enum kure_status place_input(const struct kure_options *o, struct kure_pl
 {
     const struct kure_quantization_options *q = &o->quantization;
     char place[4400];
-    snprintf(place, sizeof place, "%s:%d: [quantization]", o->path, q->line);
+    write_section(o, place, sizeof place);
     enum kure_status status = kure_quantizer_merge(KURE_QUANTIZED_ACTIVATIONS, NULL, q->quantizer, kure_profile((int)q->profile - 1), place,
                                                    &plan->input, error);
     if (!q->line || plan->input.bits == 0 || status != KURE_OK) {
@@ -230,6 +237,17 @@ static int follow(const struct kure_layer_view *v, struct kure_plan *plan, int i
     return 1;
 }
 
+/* Average pooling of such a profile leaves the scale as it is, so that its quantizer has the range of what it reads. */
+static void share_average(const struct kure_layer_view *v, struct kure_plan *plan, int i)
+{
+    struct kure_plan_row *row = &plan->rows[i];
+    int leader = -1;
+    if (v[i].flow != KURE_FLOW_MAKES || v[i].weights != KURE_WEIGHTS_NONE || v[i].input_count != 1 || !row->after.bits) return;
+    if (!follow(v, plan, v[i].inputs[0], i, 0, &leader)) return;
+    follow(v, plan, v[i].inputs[0], i, 1, &leader);
+    row->shares = leader;
+}
+
 /* Where all inputs of a route can have one range, the route needs no quantizer. */
 static void share_ranges(const struct kure_options *o, const struct kure_layer_view *v, struct kure_plan *plan)
 {
@@ -237,6 +255,7 @@ static void share_ranges(const struct kure_options *o, const struct kure_layer_v
     for (int i = 0; profile && profile->shares && o->quantization.method == KURE_METHOD_STE && i < plan->count; ++i) {
         struct kure_plan_row *row = &plan->rows[i];
         int possible = v[i].flow == KURE_FLOW_JOINS && row->after.bits && !o->layer[i].quantize_line, leader = -1;
+        share_average(v, plan, i);
         for (int j = 0; possible && j < v[i].input_count; ++j) possible = follow(v, plan, v[i].inputs[j], i, 0, &leader);
         if (!possible) continue;
         for (int j = 0; j < v[i].input_count; ++j) follow(v, plan, v[i].inputs[j], i, 1, &leader);
