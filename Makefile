@@ -63,6 +63,7 @@ CORE := $(wildcard darknet-kure/core/*.c)
 BACKEND := $(filter-out %_kernels.c,$(wildcard darknet-kure/backend/*.c))
 ADAPTER := $(wildcard darknet-kure/adapter/*.c darknet-kure/commands/*.c)
 RUNTIME := $(filter-out darknet-kure/runtime/kure_run%,$(wildcard darknet-kure/runtime/*.c))
+EXPORT := $(wildcard darknet-kure/export/*.c)
 HEADERS := $(wildcard darknet-kure/*/*.h darknet-kure/*/*.def)
 
 object = $(patsubst darknet-kure/%.c,$(BUILD)/obj/%.o,$(1))
@@ -105,6 +106,32 @@ $(call object,$(ADAPTER)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(HOST_INCLUDES) -c $< -o $@
 
+# ---- export: integer models in the formats of other programs --------------------
+
+# The ONNX schema as C, made of the package's own file.
+ONNX_PROTO := $(firstword $(wildcard $(SYSROOT)/usr/include/onnx/onnx.proto) /usr/include/onnx/onnx.proto)
+$(BUILD)/generated/onnx.pb-c.c: $(ONNX_PROTO) | check-tools
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  GEN  $@')
+	$(Q). scripts/sysroot.sh && protoc-c -I$(dir $<) --c_out=$(@D) $<
+$(BUILD)/generated/onnx.pb-c.h: $(BUILD)/generated/onnx.pb-c.c ;
+
+EXPORT_FLAGS := $(OURS) $(INCLUDES) -Idarknet-kure/export -I$(BUILD)/generated
+$(call object,$(EXPORT)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD)/generated/onnx.pb-c.h $(BUILD)/flags | check-tools
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  CC   $<')
+	$(Q)$(CC) $(EXPORT_FLAGS) $(CFLAGS) -c $< -o $@
+
+$(BUILD)/obj/generated/%.o: $(BUILD)/generated/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  CC   $<')
+	$(Q)$(CC) $(OURS) $(CFLAGS) -I$(BUILD)/generated -c $< -o $@
+
+$(BUILD)/libkure_export.a: $(call object,$(EXPORT)) $(BUILD)/obj/generated/onnx.pb-c.o
+	@rm -f $@
+	$(if $(V),,@echo '  AR   $@')
+	$(Q)ar rcs $@ $^
+
 # ---- the integer runtime ----------------------------------------------------
 
 # C99 for any device; kure-run alone knows files, on a POSIX system.
@@ -146,7 +173,7 @@ $(BUILD)/darknet: $(TREE)/.kure-patches $(if $(filter 1,$(KURE)),$(BUILD)/libkur
 	@echo 'Built $@. Next: make demo, or $@ kure --help'
 
 # The host tests' program: Darknet driven from a fixed source of data.
-$(BUILD)/harness: tests/host/harness.c $(BUILD)/darknet | $(BUILD)/kure-run $(BUILD)/libkure_runtime_test.so
+$(BUILD)/harness: tests/host/harness.c $(BUILD)/darknet | $(BUILD)/kure-run $(BUILD)/libkure_runtime_test.so $(BUILD)/libkure_export_test.so
 	@rm -f $(TREE)/harness
 	@echo '  MAKE $@'
 	+@env -u MAKEFLAGS -u CFLAGS -u CC $(MAKE) --no-print-directory -C $(TREE) harness EXEC=harness EXECOBJA=harness.o \

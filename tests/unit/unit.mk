@@ -37,6 +37,12 @@ $(BUILD)/libkure_runtime_test.so: tests/unit/runtime_elements.c $(BUILD)/libkure
 	$(if $(V),,@echo '  LD   $@')
 	$(Q)$(CC) $(RUNTIME_FLAGS) $(CFLAGS) -shared $< -Wl,--whole-archive $(BUILD)/libkure_runtime.a -Wl,--no-whole-archive -o $@
 
+# The writers of export for tests/integer_model.py.
+$(BUILD)/libkure_export_test.so: tests/unit/export_layout.c $(BUILD)/libkure_export.a $(BUILD)/libkure.a
+	$(if $(V),,@echo '  LD   $@')
+	$(Q)$(CC) $(EXPORT_FLAGS) $(CFLAGS) -shared $< -Wl,--whole-archive $(BUILD)/libkure_export.a -Wl,--no-whole-archive $(BUILD)/libkure.a \
+	    $(UNIT_LIBRARIES) -lprotobuf-c -o $@
+
 # ---- fuzzing -----------------------------------------------------------------
 
 FUZZ_SECONDS ?= 600
