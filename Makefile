@@ -48,7 +48,7 @@ endif
 ifneq ($(wildcard $(SYSROOT)),)
 INCLUDES += -I$(SYSROOT)/usr/include
 endif
-HOST_INCLUDES := -Idarknet-kure/adapter -I$(TREE)/include -I$(TREE)/src -DKURE
+HOST_INCLUDES := -Idarknet-kure/adapter -Idarknet-kure/export -I$(TREE)/include -I$(TREE)/src -DKURE
 ifeq ($(GPU),1)
 HOST_INCLUDES += -DGPU -I/usr/local/cuda/include
 endif
@@ -61,13 +61,14 @@ endif
 
 CORE := $(wildcard darknet-kure/core/*.c)
 BACKEND := $(filter-out %_kernels.c,$(wildcard darknet-kure/backend/*.c))
+EXPORT := $(wildcard darknet-kure/export/*.c)
 ADAPTER := $(wildcard darknet-kure/adapter/*.c darknet-kure/commands/*.c)
 RUNTIME := $(filter-out darknet-kure/runtime/kure_run%,$(wildcard darknet-kure/runtime/*.c))
-EXPORT := $(wildcard darknet-kure/export/*.c)
 HEADERS := $(wildcard darknet-kure/*/*.h darknet-kure/*/*.def)
 
 object = $(patsubst darknet-kure/%.c,$(BUILD)/obj/%.o,$(1))
-LIBKURE_OBJECTS := $(call object,$(CORE) $(BACKEND)) $(BUILD)/obj/backend/cpu_baseline.o $(BUILD)/obj/backend/cpu_avx2.o $(BUILD)/obj/backend/cpu_avx512.o
+LIBKURE_OBJECTS := $(call object,$(CORE) $(BACKEND) $(EXPORT) $(RUNTIME)) $(BUILD)/obj/backend/cpu_baseline.o $(BUILD)/obj/backend/cpu_avx2.o $(BUILD)/obj/backend/cpu_avx512.o \
+	$(BUILD)/obj/generated/onnx.pb-c.o
 
 # Rebuilds what depends on the flags when they change.
 FLAGS := GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBUG=$(DEBUG) BLAS=$(BLAS) FIXES=$(FIXES) KURE=$(KURE) SANITIZE=$(SANITIZE) ARCH=$(ARCH) CFLAGS=$(CFLAGS) DARKNET=$(DARKNET)
@@ -88,7 +89,7 @@ $(BUILD)/libkure_adapter.a: $(call object,$(ADAPTER))
 	$(if $(V),,@echo '  AR   $@')
 	$(Q)ar rcs $@ $^
 
-$(call object,$(CORE) $(BACKEND)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD)/flags | check-tools
+$(call object,$(CORE) $(BACKEND) $(EXPORT)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD)/flags | check-tools
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -c $< -o $@
@@ -106,31 +107,23 @@ $(call object,$(ADAPTER)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(HOST_INCLUDES) -c $< -o $@
 
-# ---- export: integer models in the formats of other programs --------------------
+# ---- export: code made of files ---------------------------------------------------
 
 # The ONNX schema as C, made of the package's own file.
 ONNX_PROTO := $(firstword $(wildcard $(SYSROOT)/usr/include/onnx/onnx.proto) /usr/include/onnx/onnx.proto)
-$(BUILD)/generated/onnx.pb-c.c: $(ONNX_PROTO) | check-tools
+$(BUILD)/generated/onnx.pb-c.c: $(wildcard $(ONNX_PROTO)) | check-tools
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  GEN  $@')
-	$(Q). scripts/sysroot.sh && protoc-c -I$(dir $<) --c_out=$(@D) $<
+	$(Q). scripts/sysroot.sh && PATH="$(SYSROOT)/usr/bin:$$PATH" protoc-c -I$(dir $(ONNX_PROTO)) --c_out=$(@D) $(ONNX_PROTO)
 $(BUILD)/generated/onnx.pb-c.h: $(BUILD)/generated/onnx.pb-c.c ;
-
-EXPORT_FLAGS := $(OURS) $(INCLUDES) -Idarknet-kure/export -I$(BUILD)/generated
-$(call object,$(EXPORT)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD)/generated/onnx.pb-c.h $(BUILD)/flags | check-tools
-	@mkdir -p $(@D)
-	$(if $(V),,@echo '  CC   $<')
-	$(Q)$(CC) $(EXPORT_FLAGS) $(CFLAGS) -c $< -o $@
 
 $(BUILD)/obj/generated/%.o: $(BUILD)/generated/%.c
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC   $<')
-	$(Q)$(CC) $(OURS) $(CFLAGS) -I$(BUILD)/generated -c $< -o $@
+	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -c $< -o $@
 
-$(BUILD)/libkure_export.a: $(call object,$(EXPORT)) $(BUILD)/obj/generated/onnx.pb-c.o
-	@rm -f $@
-	$(if $(V),,@echo '  AR   $@')
-	$(Q)ar rcs $@ $^
+$(call object,$(EXPORT)): $(BUILD)/generated/onnx.pb-c.h
+$(call object,$(EXPORT)): INCLUDES += -I$(BUILD)/generated
 
 # ---- the integer runtime ----------------------------------------------------
 

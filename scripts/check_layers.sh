@@ -2,10 +2,11 @@
 # check_layers.sh [ROOT [OBJECTS]]: includes and symbols point one way only:
 #
 #   math, include <- core <- adapter <- commands,   math, include <- backend,   math, include <- runtime
+#   core, runtime <- export <- commands;   the adapter fills export's structs and calls nothing of it
 #
 # The runtime, but for its program kure-run, is C99 for any device: three headers, no symbol
 # of a library beyond memcpy and memset. core may include backend/backend.h, the table of loops, and nothing else of it; Darknet's
-# headers are known to the adapter alone; core, backend, runtime and math never end the process. Also:
+# headers are known to the adapter alone; core, backend, runtime, export and math never end the process. Also:
 # no file above 400 lines, no flag that changes what floats mean. OBJECTS (default:
 # ROOT/build/obj) holds the compiled layers; without it only the text is checked.
 set -euo pipefail
@@ -22,8 +23,9 @@ declare -A allowed=(
     [backend]="backend math include"
     [core]="core math include"
     [runtime]="runtime math include"
-    [adapter]="adapter core backend math include darknet"
-    [commands]="commands adapter core backend math include"
+    [export]="export core runtime math include"
+    [adapter]="adapter core backend math include export darknet"
+    [commands]="commands adapter export core backend math include"
 )
 
 # The layer that a header belongs to, by its name; Darknet's are not in the list.
@@ -45,7 +47,7 @@ done
 
 while IFS= read -r found; do
     fault "${found#"$root"/}: only the caller ends the process: return a status"
-done < <(grep -rnE '\b(exit|_exit|_Exit|quick_exit|abort)[[:space:]]*\(' "$source"/{core,backend,runtime,math,include} || true)
+done < <(grep -rnE '\b(exit|_exit|_Exit|quick_exit|abort)[[:space:]]*\(' "$source"/{core,backend,runtime,export,math,include} || true)
 
 while IFS= read -r found; do
     fault "${found#"$root"/}: the runtime has no such header on a small device"
@@ -70,11 +72,12 @@ used() { find "$objects/$1" -name '*.o' -exec nm -g --undefined-only {} + | awk 
 
 if [ -d "$objects" ]; then
     for pair in core:adapter core:commands core:runtime backend:core backend:adapter backend:commands adapter:commands \
-        runtime:core runtime:backend runtime:adapter runtime:commands; do
+        runtime:core runtime:backend runtime:adapter runtime:commands core:export backend:export runtime:export \
+        export:adapter export:commands adapter:export; do
         both=$(comm -12 <(used "${pair%:*}") <(defined "${pair#*:}") | paste -sd ' ')
         [ -z "$both" ] || fault "${pair%:*} uses symbols of ${pair#*:}: $both"
     done
-    for layer in core backend; do
+    for layer in core backend export; do
         both=$(used "$layer" | grep -xE 'exit|_exit|_Exit|quick_exit|abort' | paste -sd ' ' || true)
         [ -z "$both" ] || fault "$layer calls $both"
     done

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A packages=(
-    [build]="gcc g++ make patch xz-utils libjansson-dev libxxhash-dev libnlopt-dev libprotobuf-c-dev protobuf-c-compiler libonnx-dev"
+    [build]="gcc g++ make patch xz-utils libjansson-dev libxxhash-dev libnlopt-dev libssl-dev zlib1g-dev libprotobuf-c-dev protobuf-c-compiler libonnx-dev"
     [blas]="libopenblas-dev"
     [demo]="dataset-fashion-mnist python3 python3-numpy python3-matplotlib python3-pil"
     [test]="libcmocka-dev python3-pytest"

@@ -42,7 +42,7 @@ class Model(c.Structure):
                 ("layers", c.POINTER(Layer)), ("layer_count", c.c_int), ("outputs", c.POINTER(Output)), ("output_count", c.c_int),
                 ("input_rounding", c.c_int), ("input_factor", c.c_float), ("pixels", c.c_int8 * 256), ("proofs", c.c_void_p),
                 ("proof_count", c.c_int), ("notes", c.c_void_p), ("note_count", c.c_int), ("classes", c.POINTER(c.c_char_p)),
-                ("class_count", c.c_int), ("golden", c.POINTER(Golden)), ("batchnorm_epsilon", c.c_float)]
+                ("class_count", c.c_int), ("golden", c.POINTER(Golden)), ("batchnorm_epsilon", c.c_float), ("file", c.c_void_p), ("file_bytes", c.c_size_t)]
 
 
 class Error(c.Structure):
@@ -52,7 +52,8 @@ class Error(c.Structure):
 def layout():
     """As tests/unit/export_layout.c has it"""
     return [c.sizeof(Tensor), c.sizeof(Layer), c.sizeof(Output), c.sizeof(Golden), c.sizeof(Model), Tensor.source.offset, Layer.codes.offset,
-            Layer.activation.offset, Layer.parameter.offset, Output.decoder_type.offset, Model.pixels.offset, Model.golden.offset]
+            Layer.activation.offset, Layer.parameter.offset, Output.decoder_type.offset, Model.pixels.offset, Model.golden.offset,
+            Model.file.offset]
 
 
 class Library:
@@ -88,6 +89,8 @@ class IntegerModel:
         self.struct.pixels[:] = np.clip(np.rint(np.arange(256, dtype=np.float32) / np.float32(255) / network.tensors[0].scale)
                                         + network.tensors[0].zero_point, network.tensors[0].low, network.tensors[0].high).astype(int).tolist()
         self.struct.batchnorm_epsilon = 1e-5
+        file = network.model(model_outputs).write()
+        self.struct.file, self.struct.file_bytes = self.keep(np.frombuffer(file, dtype=np.uint8), np.uint8), len(file)
         if golden is not None:
             codes = (c.c_void_p * len(golden))(*[self.keep(g, np.int8) for g in golden])
             self.struct.golden = c.pointer(Golden(codes))

@@ -11,6 +11,7 @@
 char *get_layer_string(LAYER_TYPE type); /* src/network.h */
 
 /* src/activations.h */
+char *get_activation_string(ACTIVATION a);
 void activate_array(float *x, const int n, const ACTIVATION a);
 void gradient_array(const float *x, const int n, const ACTIVATION a, float *delta);
 

@@ -165,27 +165,53 @@ static void select_quantizers(struct kure_network *k)
     }
 }
 
+/* The quantizers of an update and the scales of its activations. */
+static void use_update(struct kure_network *k, long long update, int drawing)
+{
+    struct kure_simulation *s = k->simulation;
+    for (int i = 0; i < k->plan.count; ++i) { /* while the quantizers are those of the update that ended */
+        if (s->layers[i].weights.q.bits) kure_weights_settle(&s->layers[i].weights, &s->rate);
+        kure_simulate_refresh_activations(k, i);
+    }
+    s->update = update;
+    s->stale = 0;
+    s->drawing = drawing;
+    if (k->plan.quantization.sample.text) select_quantizers(k);
+    share_ranges(k);
+}
+
+/* The update that a minibatch belongs to; training counts its images before its forward pass. */
+static long long update_of(const struct kure_network *k, const network *net)
+{
+    return (long long)((*net->seen - (net->train ? (size_t)net->batch : 0)) / k->simulation->images);
+}
+
 static void begin_minibatch(struct kure_network *k, const network *net)
 {
     struct kure_simulation *s = k->simulation;
-    int draws = k->plan.quantization.sample.text != NULL, drawing = draws && net->train;
-    /* training counts a minibatch's images before its forward pass */
-    long long update = (long long)((*net->seen - (net->train ? (size_t)net->batch : 0)) / s->images);
+    int drawing = k->plan.quantization.sample.text && net->train;
+    long long update = update_of(k, net);
     if (update != s->update || s->stale || drawing != s->drawing) {
-        for (int i = 0; i < k->plan.count; ++i) { /* while the quantizers are those of the update that ended */
-            if (s->layers[i].weights.q.bits) kure_weights_settle(&s->layers[i].weights, &s->rate);
-            kure_simulate_refresh_activations(k, i);
-        }
-        s->update = update;
-        s->stale = 0;
-        s->drawing = drawing;
-        if (draws) select_quantizers(k);
-        share_ranges(k);
+        use_update(k, update, drawing);
         for (int i = 0; i < k->plan.count; ++i) refresh_weights(k, i);
     }
     if (!net->train) return;
     set_rate(k);
     k->trained = 1;
+}
+
+void kure_simulate_scales(struct kure_network *k)
+{
+    struct kure_simulation *s = k->simulation;
+    use_update(k, update_of(k, k->net), 0);
+    for (int i = 0; i < k->plan.count; ++i) {
+        struct kure_tensor t = kure_tensor_of(&k->net->layers[i], s->room);
+        struct kure_error error;
+        if (s->layers[i].weights.q.bits && kure_weights_rescale(&s->layers[i].weights, &t, s->update, (int)k->plan.quantization.every, &s->rate, &error) != KURE_OK) {
+            kure_simulation_stop(k, i, &error);
+        }
+    }
+    s->stale = 1; /* the twins are not made */
 }
 
 /* ------------------------------------------------------------------------- */

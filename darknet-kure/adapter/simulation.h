@@ -43,6 +43,9 @@ void kure_simulation_stop(const struct kure_network *k, int i, const struct kure
 void kure_simulate_forward(layer l, network net);
 void kure_simulate_backward(layer l, network net);
 
+/* All scales that a prediction would use, without the quantized twins of the weights. */
+void kure_simulate_scales(struct kure_network *k);
+
 /* Scales of layer i's activations from what was observed or learned. */
 void kure_simulate_refresh_activations(struct kure_network *k, int i);
 

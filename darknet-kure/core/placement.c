@@ -20,12 +20,19 @@
 #include "quantizer_keys.h"
 #include "sample.h"
 
+/* "net.cfg:12: [quantization]", or the cfg alone where that has none */
+static void write_section(const struct kure_options *o, char *out, size_t size)
+{
+    if (o->quantization.line > 0) snprintf(out, size, "%s:%d: [quantization]", o->path, o->quantization.line);
+    else snprintf(out, size, "%s", o->path);
+}
+
 /* "net.cfg:12: layer 3 [convolutional]", or the section where the layer says nothing */
 static void write_place(const struct kure_options *o, const struct kure_plan_row *row, char *out, size_t size)
 {
     const struct kure_layer_options *own = &o->layer[row->layer];
     if (own->quantize_line) snprintf(out, size, "%s:%d: layer %d [%s]", o->path, own->quantize_line, row->layer, row->type);
-    else snprintf(out, size, "%s:%d: [quantization]", o->path, o->quantization.line);
+    else write_section(o, out, size);
 }
 
 static int has_own_bits(const struct kure_layer_options *own, enum kure_quantized which)
@@ -180,7 +187,7 @@ static enum kure_status place_input(const struct kure_options *o, struct kure_pl
 {
     const struct kure_quantization_options *q = &o->quantization;
     char place[4400];
-    snprintf(place, sizeof place, "%s:%d: [quantization]", o->path, q->line);
+    write_section(o, place, sizeof place);
     enum kure_status status = kure_quantizer_merge(KURE_QUANTIZED_ACTIVATIONS, NULL, q->quantizer, kure_profile((int)q->profile - 1), place,
                                                    &plan->input, error);
     if (!q->line || plan->input.bits == 0 || status != KURE_OK) {

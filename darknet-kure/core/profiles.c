@@ -11,7 +11,8 @@
 #include "quantizer_keys.h"
 
 static const struct kure_profile profiles[] = {
-#define KURE_PROFILE(name, weights, activations, fuses, shares, help, source) {name, {"", weights, activations}, fuses, shares, help, source},
+#define KURE_PROFILE(name, weights, activations, fuses, shares, arithmetic, input, help, source) \
+    {name, {"", weights, activations}, fuses, shares, arithmetic, input, help, source},
 #include "profiles.def"
 };
 const char kure_profile_names[] = "none"
@@ -23,6 +24,14 @@ enum { PROFILES = sizeof profiles / sizeof profiles[0] };
 const struct kure_profile *kure_profile(int i)
 {
     return i >= 0 && i < PROFILES ? &profiles[i] : NULL;
+}
+
+int kure_profile_find(const char *name)
+{
+    for (int i = 0; i < PROFILES; ++i) {
+        if (strcmp(profiles[i].name, name) == 0) return i;
+    }
+    return -1;
 }
 
 /* Calls take(context, key, value, first) for every value of every key of a profile's text; stops at an error. */

@@ -4,11 +4,14 @@
 #ifndef KURE_PROFILES_H
 #define KURE_PROFILES_H
 
+#include "kure_runtime.h"
 #include "options.h"
 
 struct kure_profile {
     const char *name, *keys[3]; /* by enum kure_quantized; [0] unused */
     int fuses, shares;          /* profiles.def */
+    enum kure_arithmetic arithmetic;
+    enum kure_input_rounding input;
     const char *help, *source;
 };
 
@@ -17,6 +20,8 @@ extern const char kure_profile_names[];
 
 /* NULL past the end, and for -1. */
 const struct kure_profile *kure_profile(int i);
+/* The number of a name, -1: there is none. */
+int kure_profile_find(const char *name);
 
 /* The profile's default of every key into those that are not given. */
 KURE_CHECKED enum kure_status kure_profile_defaults(const struct kure_profile *profile, enum kure_quantized which,

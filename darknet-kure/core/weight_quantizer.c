@@ -145,25 +145,45 @@ static int is_search(enum kure_truncation truncation)
            truncation == KURE_TRUNCATION_PERCENTILE;
 }
 
-enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const struct kure_tensor *t, long long update, int every,
-                                      const struct kure_learned_rate *rate, struct kure_error *error)
+/* x [out]: the rows as the quantizer sees them, in the tensor's scratch where they are folded */
+static enum kure_status rescale(struct kure_weight_quantizer *w, const struct kure_tensor *t, long long update, int every,
+                                const struct kure_learned_rate *rate, const float **x, struct kure_error *error)
 {
     size_t k = w->row_length, rows = w->rows;
-    const float *x = t->weights;
-    if (w->method == KURE_METHOD_DOREFA) {
-        kure_dorefa_quantize(x, w->values, rows * k, &w->q, &w->noise);
-        return KURE_OK;
-    }
+    *x = t->weights;
     find_factors(w, t);
     if (w->fold) {
         rows = gather(w, t, t->scratch);
-        x = t->scratch;
+        *x = t->scratch;
     }
     kure_weights_settle(w, rate);
-    if (!w->has_scales || (!is_learned(w) && (!is_search(w->q.truncation) || update % every == 0))) {
-        enum kure_status status = by_row(w) ? find_scales(w, x, rows, k, error) : find_scales(w, x, 1, rows * k, error);
-        if (status != KURE_OK) return status;
+    if (w->has_scales && (is_learned(w) || (is_search(w->q.truncation) && update % every != 0))) return KURE_OK;
+    return by_row(w) ? find_scales(w, *x, rows, k, error) : find_scales(w, *x, 1, rows * k, error);
+}
+
+enum kure_status kure_weights_rescale(struct kure_weight_quantizer *w, const struct kure_tensor *t, long long update, int every,
+                                      const struct kure_learned_rate *rate, struct kure_error *error)
+{
+    const float *x;
+    return w->method == KURE_METHOD_DOREFA ? KURE_OK : rescale(w, t, update, every, rate, &x, error);
+}
+
+struct kure_scale kure_weights_scale(const struct kure_weight_quantizer *w, size_t row)
+{
+    return w->factors[row] == 0 ? (struct kure_scale){0, 0} : w->scales[by_row(w) ? w->place[row] : 0];
+}
+
+enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const struct kure_tensor *t, long long update, int every,
+                                      const struct kure_learned_rate *rate, struct kure_error *error)
+{
+    size_t k = w->row_length;
+    const float *x;
+    if (w->method == KURE_METHOD_DOREFA) {
+        kure_dorefa_quantize(t->weights, w->values, w->rows * k, &w->q, &w->noise);
+        return KURE_OK;
     }
+    enum kure_status status = rescale(w, t, update, every, rate, &x, error);
+    if (status != KURE_OK) return status;
     KURE_PARALLEL_FOR(w->rows * k)
     for (size_t c = 0; c < w->rows; ++c) {
         size_t at = w->place[c];

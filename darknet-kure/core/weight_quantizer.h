@@ -60,6 +60,11 @@ KURE_CHECKED enum kure_status kure_weights_refresh(struct kure_weight_quantizer 
                                                    long long update, int every, const struct kure_learned_rate *rate,
                                                    struct kure_error *error);
 
+/* The scales alone, as a refresh finds them, and that of a row; step 0: a row of zeros, or one that stays float. */
+KURE_CHECKED enum kure_status kure_weights_rescale(struct kure_weight_quantizer *w, const struct kure_tensor *tensor, long long update,
+                                                   int every, const struct kure_learned_rate *rate, struct kure_error *error);
+struct kure_scale kure_weights_scale(const struct kure_weight_quantizer *w, size_t row);
+
 /* Room for a learned step of another width; before the first refresh. */
 KURE_CHECKED enum kure_status kure_weights_add_slot(struct kure_weight_quantizer *w, int bits, struct kure_error *error);
 

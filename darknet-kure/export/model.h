@@ -152,6 +152,8 @@ struct kure_integer_model {
     int class_count;
     const struct kure_integer_golden *golden; /* borrowed; of the first golden image; NULL: none yet */
     float batchnorm_epsilon;             /* 1e-5 */
+    unsigned char *file;                 /* [file_bytes] model.kure, byte for byte; open with kure_runtime_open */
+    size_t file_bytes;
 };
 
 static inline size_t kure_integer_elements(const struct kure_integer_tensor *t)
@@ -165,6 +167,9 @@ void kure_integer_folded_row(const struct kure_integer_layer *layer, int r, floa
 
 /* Row r as it was quantized: weight_scales[r] * code, [layer->row] */
 void kure_integer_quantized_row(const struct kure_integer_layer *layer, int r, float *out);
+
+/* The code of tensor 0 for a value, as kure_runtime_quantize. */
+int kure_integer_input_code(const struct kure_integer_model *model, float x);
 
 void kure_integer_free(struct kure_integer_model *model);
 

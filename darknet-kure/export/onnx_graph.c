@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bundle.h"
 #include "error.h"
-#include "output.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "constants go into the file as they lie in memory");
 
@@ -236,14 +236,12 @@ static void write_bytes(ProtobufCBuffer *buffer, size_t count, const uint8_t *by
 
 enum kure_status kure_onnx_write(struct kure_onnx *onnx, const char *folder, const char *name, struct kure_error *error)
 {
-    struct kure_output out;
-    const char *path = kure_onnx_name(onnx, "%s/%s", folder, name);
+    struct file_buffer buffer = {{write_bytes}, NULL};
     if (onnx->out_of_memory) return kure_fail_memory(error);
-    enum kure_status status = kure_output_open(path, &out, error);
+    enum kure_status status = kure_bundle_open(folder, name, &buffer.file, error);
     if (status != KURE_OK) return status;
-    struct file_buffer buffer = {{write_bytes}, out.file};
     protobuf_c_message_pack_to_buffer(&onnx->model.base, &buffer.base);
-    return kure_output_close(&out, fflush(out.file) == 0 && !ferror(out.file), error);
+    return kure_bundle_close(folder, name, buffer.file, error);
 }
 
 void kure_onnx_free(struct kure_onnx *onnx)

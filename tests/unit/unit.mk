@@ -38,10 +38,10 @@ $(BUILD)/libkure_runtime_test.so: tests/unit/runtime_elements.c $(BUILD)/libkure
 	$(Q)$(CC) $(RUNTIME_FLAGS) $(CFLAGS) -shared $< -Wl,--whole-archive $(BUILD)/libkure_runtime.a -Wl,--no-whole-archive -o $@
 
 # The writers of export for tests/integer_model.py.
-$(BUILD)/libkure_export_test.so: tests/unit/export_layout.c $(BUILD)/libkure_export.a $(BUILD)/libkure.a
+$(BUILD)/libkure_export_test.so: tests/unit/export_layout.c $(HEADERS) $(BUILD)/libkure.a
 	$(if $(V),,@echo '  LD   $@')
-	$(Q)$(CC) $(EXPORT_FLAGS) $(CFLAGS) -shared $< -Wl,--whole-archive $(BUILD)/libkure_export.a -Wl,--no-whole-archive $(BUILD)/libkure.a \
-	    $(UNIT_LIBRARIES) -lprotobuf-c -o $@
+	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -Idarknet-kure/export -shared $< -Wl,--whole-archive $(BUILD)/libkure.a -Wl,--no-whole-archive \
+	    $(UNIT_LIBRARIES) -ljansson -lxxhash -lcrypto -lz -lprotobuf-c -o $@
 
 # ---- fuzzing -----------------------------------------------------------------
 

@@ -1,0 +1,31 @@
+/*
+ * export_view.h: a network with simulated quantization as export sees it (struct
+ * kure_network_view), and the plan of a target put on a network that has none.
+ */
+#ifndef KURE_EXPORT_VIEW_H
+#define KURE_EXPORT_VIEW_H
+
+#include "evaluate.h"
+#include "network.h"
+
+/* The quantizers and scales in force: of the cfg, the sidecar, a calibration. Borrows from the network, which stays as it is.
+ * To be freed with kure_export_view_free.
+ * KURE_ERROR_INPUT: nothing is quantized, or ranges are not known. */
+KURE_CHECKED enum kure_status kure_export_view(network *net, const char *cfg, const char *weights, struct kure_network_view *view,
+                                               struct kure_error *error);
+void kure_export_view_free(struct kure_network_view *view);
+
+/* Puts a target's quantizers on a network: `keys`, [3] by enum kure_quantized, in the place of [quantization], with the
+ * profile's defaults. A cfg that has [quantization] keeps it, with this profile: keys is NULL.
+ * KURE_ERROR_INPUT: they do not go together. */
+KURE_CHECKED enum kure_status kure_export_use_profile(struct kure_ptq *ptq, int profile, const struct kure_quantizer_keys *keys,
+                                                      struct kure_error *error);
+
+/* Activations get the ranges of a calibration, where that knows them. */
+void kure_export_calibrate(struct kure_ptq *ptq, const struct kure_calibration *calibration);
+
+/* Values of layer `from`, one image, run through the layers behind it; returns the network's output.
+ * x [in]: [outputs of the layer] */
+float *kure_export_decode(network *net, int from, const float *x);
+
+#endif

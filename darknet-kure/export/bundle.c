@@ -1,0 +1,254 @@
+/* bundle.c: see bundle.h. Tested by tests/test_export_bundle.py. */
+#define _GNU_SOURCE
+#include "bundle.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "error.h"
+
+enum { PATH_BYTES = 4400 };
+
+static enum kure_status fail_errno(const char *path, const char *what, struct kure_error *error)
+{
+    return kure_fail(error, KURE_ERROR_FILE, "%s: cannot be %s: %s", path, what, strerror(errno));
+}
+
+/* ---- files -------------------------------------------------------------------- */
+
+static void join(char *out, const char *folder, const char *name)
+{
+    snprintf(out, PATH_BYTES, "%s/%s", folder, name);
+}
+
+enum kure_status kure_bundle_open(const char *folder, const char *name, FILE **file, struct kure_error *error)
+{
+    char path[PATH_BYTES];
+    join(path, folder, name);
+    char *slash = strrchr(path, '/');
+    *slash = 0;
+    if (mkdir(path, 0777) != 0 && errno != EEXIST) return fail_errno(path, "made", error);
+    *slash = '/';
+    *file = fopen(path, "wb");
+    return *file ? KURE_OK : fail_errno(path, "written", error);
+}
+
+enum kure_status kure_bundle_close(const char *folder, const char *name, FILE *file, struct kure_error *error)
+{
+    char path[PATH_BYTES];
+    join(path, folder, name);
+    int failed = ferror(file) || fflush(file) != 0 || fsync(fileno(file)) != 0, cause = errno;
+    if (fclose(file) != 0 && !failed) {
+        failed = 1;
+        cause = errno;
+    }
+    errno = cause;
+    return failed ? fail_errno(path, "written", error) : KURE_OK;
+}
+
+enum kure_status kure_bundle_write(const char *folder, const char *name, const void *data, size_t bytes, struct kure_error *error)
+{
+    FILE *file;
+    enum kure_status status = kure_bundle_open(folder, name, &file, error);
+    if (status != KURE_OK) return status;
+    size_t written = fwrite(data, 1, bytes, file);
+    (void)written; /* close looks at ferror */
+    return kure_bundle_close(folder, name, file, error);
+}
+
+enum kure_status kure_bundle_read(const char *folder, const char *name, size_t most, unsigned char **data, size_t *bytes, struct kure_error *error)
+{
+    char path[PATH_BYTES];
+    struct stat info;
+    join(path, folder, name);
+    *data = NULL;
+    FILE *file = fopen(path, "rb");
+    if (!file) return fail_errno(path, "read", error);
+    enum kure_status status = KURE_OK;
+    if (fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode)) status = kure_fail(error, KURE_ERROR_INPUT, "%s: is no regular file", path);
+    else if ((uint64_t)info.st_size > most) {
+        status = kure_fail(error, KURE_ERROR_INPUT, "%s: %lld bytes, at most %zu make sense", path, (long long)info.st_size, most);
+    } else {
+        *bytes = (size_t)info.st_size;
+        *data = malloc(*bytes + 1);
+        if (!*data) status = kure_fail_memory(error);
+        else if (fread(*data, 1, *bytes, file) != *bytes) status = fail_errno(path, "read", error);
+        else (*data)[*bytes] = 0;
+    }
+    fclose(file);
+    if (status != KURE_OK) {
+        free(*data);
+        *data = NULL;
+    }
+    return status;
+}
+
+enum kure_status kure_sha256_file(const char *path, char hash[KURE_SHA256_TEXT], struct kure_error *error)
+{
+    enum { BLOCK = 1 << 16 };
+    unsigned char digest[EVP_MAX_MD_SIZE], *block = malloc(BLOCK);
+    unsigned length = 0;
+    size_t bytes;
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    FILE *file = fopen(path, "rb");
+    enum kure_status status = file ? KURE_OK : fail_errno(path, "read", error);
+    if (file && (!block || !context)) status = kure_fail_memory(error);
+    if (status == KURE_OK) {
+        int ok = EVP_DigestInit_ex(context, EVP_sha256(), NULL);
+        while (ok && (bytes = fread(block, 1, BLOCK, file)) > 0) ok = EVP_DigestUpdate(context, block, bytes);
+        if (ferror(file)) status = fail_errno(path, "read", error);
+        else if (!ok || !EVP_DigestFinal_ex(context, digest, &length)) status = kure_fail(error, KURE_ERROR_FILE, "%s: its SHA-256 cannot be computed", path);
+    }
+    for (unsigned i = 0; i < length; ++i) snprintf(hash + 2 * i, 3, "%02x", digest[i]);
+    if (file) fclose(file);
+    EVP_MD_CTX_free(context);
+    free(block);
+    return status;
+}
+
+/* ---- the folder --------------------------------------------------------------------- */
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static enum kure_status add_name(const char *name, char ***names, int *count, struct kure_error *error)
+{
+    char **grown = realloc(*names, (size_t)(*count + 1) * sizeof *grown);
+    if (!grown) return kure_fail_memory(error);
+    *names = grown;
+    grown[*count] = strdup(name);
+    return grown[(*count)++] ? KURE_OK : kure_fail_memory(error);
+}
+
+static enum kure_status list(const char *folder, const char *inside, char ***names, int *count, struct kure_error *error)
+{
+    char path[PATH_BYTES], name[600];
+    enum kure_status status = KURE_OK;
+    join(path, folder, inside);
+    DIR *entries = opendir(path);
+    if (!entries) return fail_errno(path, "read", error);
+    for (struct dirent *e; status == KURE_OK && (e = readdir(entries)) != NULL;) {
+        struct stat info;
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        snprintf(name, sizeof name, "%s%s%s", inside, *inside ? "/" : "", e->d_name);
+        join(path, folder, name);
+        if (lstat(path, &info) != 0) status = fail_errno(path, "read", error);
+        else if (S_ISREG(info.st_mode)) status = add_name(name, names, count, error);
+        else if (S_ISDIR(info.st_mode) && !*inside) status = list(folder, name, names, count, error);
+        else status = kure_fail(error, KURE_ERROR_INPUT, "%s: a bundle holds files, and folders of files", path);
+    }
+    closedir(entries);
+    return status;
+}
+
+enum kure_status kure_bundle_names(const char *folder, char ***names, int *count, struct kure_error *error)
+{
+    *names = NULL;
+    *count = 0;
+    enum kure_status status = list(folder, "", names, count, error);
+    if (*count) qsort(*names, (size_t)*count, sizeof **names, compare_names);
+    if (status != KURE_OK) {
+        kure_bundle_names_free(*names, *count);
+        *names = NULL;
+        *count = 0;
+    }
+    return status;
+}
+
+void kure_bundle_names_free(char **names, int count)
+{
+    for (int i = 0; i < count; ++i) free(names[i]);
+    free(names);
+}
+
+/* Deletes a folder of files and of folders of files; leaves what is something else. */
+static void delete_folder(const char *folder)
+{
+    char path[PATH_BYTES], **names;
+    int count;
+    if (kure_bundle_names(folder, &names, &count, NULL) != KURE_OK) return;
+    for (int i = 0; i < count; ++i) {
+        join(path, folder, names[i]);
+        unlink(path);
+    }
+    for (int i = count - 1; i >= 0; --i) { /* a folder goes with its last file */
+        char *slash = strrchr(names[i], '/');
+        if (!slash) continue;
+        *slash = 0;
+        join(path, folder, names[i]);
+        rmdir(path);
+    }
+    rmdir(folder);
+    kure_bundle_names_free(names, count);
+}
+
+static int is_bundle(const char *path)
+{
+    char name[PATH_BYTES];
+    join(name, path, "manifest.json");
+    return access(name, F_OK) == 0;
+}
+
+enum kure_status kure_bundle_begin(const char *path, int replace, struct kure_bundle *bundle, struct kure_error *error)
+{
+    struct stat info;
+    size_t length = strlen(path);
+    *bundle = (struct kure_bundle){.path = path};
+    if (lstat(path, &info) == 0) {
+        if (!replace) return kure_fail(error, KURE_ERROR_FILE, "%s: exists: say --force to replace a bundle, or another name", path);
+        if (!S_ISDIR(info.st_mode) || !is_bundle(path)) {
+            return kure_fail(error, KURE_ERROR_FILE, "%s: is no bundle (no manifest.json in it): --force replaces bundles alone", path);
+        }
+    }
+    while (length > 1 && path[length - 1] == '/') --length;
+    if (asprintf(&bundle->temporary, "%.*s.tmp-XXXXXX", (int)length, path) < 0) {
+        bundle->temporary = NULL;
+        return kure_fail_memory(error);
+    }
+    if (mkdtemp(bundle->temporary) && chmod(bundle->temporary, 0755) == 0) return KURE_OK;
+    enum kure_status status = fail_errno(path, "made", error);
+    free(bundle->temporary);
+    bundle->temporary = NULL;
+    return status;
+}
+
+void kure_bundle_abandon(struct kure_bundle *bundle)
+{
+    if (!bundle->temporary) return;
+    delete_folder(bundle->temporary);
+    free(bundle->temporary);
+    bundle->temporary = NULL;
+}
+
+/* An earlier bundle steps aside first; it comes back if the new one cannot take its name. */
+enum kure_status kure_bundle_finish(struct kure_bundle *bundle, struct kure_error *error)
+{
+    char *old = NULL;
+    enum kure_status status = KURE_OK;
+    int folder = open(bundle->temporary, O_RDONLY | O_DIRECTORY);
+    if (folder < 0 || fsync(folder) != 0) status = fail_errno(bundle->path, "written", error);
+    if (folder >= 0) close(folder);
+    if (status != KURE_OK) return status;
+    if (access(bundle->path, F_OK) == 0) {
+        if (asprintf(&old, "%s.old", bundle->temporary) < 0) return kure_fail_memory(error);
+        if (rename(bundle->path, old) != 0) status = fail_errno(bundle->path, "replaced", error);
+    }
+    if (status == KURE_OK && rename(bundle->temporary, bundle->path) != 0) {
+        status = fail_errno(bundle->path, "written", error);
+        if (old) rename(old, bundle->path);
+    } else if (status == KURE_OK) {
+        if (old) delete_folder(old);
+        free(bundle->temporary);
+        bundle->temporary = NULL;
+    }
+    free(old);
+    return status;
+}
