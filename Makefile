@@ -122,7 +122,15 @@ $(BUILD)/obj/generated/%.o: $(BUILD)/generated/%.c
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -c $< -o $@
 
-$(call object,$(EXPORT)): $(BUILD)/generated/onnx.pb-c.h
+# Files that a bundle's C source consists of, as arrays of bytes.
+$(BUILD)/generated/c_files.h: darknet-kure/export/c_layers.h darknet-kure/math/kure_intmath.h
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  GEN  $@')
+	$(Q)for file in $^; do \
+	    echo "static const unsigned char $$(basename $$file .h)[] = {"; od -An -v -tu1 $$file | sed 's/ *\([0-9][0-9]*\)/\1,/g'; echo '};'; \
+	done > $@
+
+$(call object,$(EXPORT)): $(BUILD)/generated/onnx.pb-c.h $(BUILD)/generated/c_files.h
 $(call object,$(EXPORT)): INCLUDES += -I$(BUILD)/generated
 
 # ---- the integer runtime ----------------------------------------------------

@@ -176,7 +176,9 @@ class Network(random_models.Maker):
             exponents = [int(np.round(np.log2(t.scale))) for t in (one, two, out)]
             least = min(exponents[:2])
             parameter[:3] = np.array([exponents[0] - least, exponents[1] - least, exponents[2] - least]).astype(np.uint32)
-        return self.put("add", [a, b], arithmetic=self.arithmetic, parameter=parameter)
+        covered = all(p <= q for p, q in zip(one.shape, two.shape))
+        table = None if covered else self.table_of(lambda v: v, one, out)
+        return self.put("add", [a, b], arithmetic=self.arithmetic, parameter=parameter, table=table)
 
 
 def detector(seed, profile, weight_bits=8, reorg=True, add=True, groups=True):

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "kure.h"
-#include "onnx.pb-c.h"
+#include <onnx.pb-c.h>
 
 /* TensorProto.DataType of later schemas than Debian's */
 enum { KURE_ONNX_INT4 = 22 };
