@@ -31,6 +31,8 @@ static void rank(const network *net, float *output, int class_count, int truth, 
 
 struct ranking {
     const struct kure_images *images;
+    kure_predictor *predict;
+    void *predictor;
     int top1, top5;
     double cross_entropy; /* sum */
     void (*done)(void *, int);
@@ -40,7 +42,7 @@ struct ranking {
 static void rank_batch(void *context, network *net, float *pixels, int first, int count)
 {
     struct ranking *r = context;
-    float *output = network_predict(net, pixels);
+    float *output = r->predict(r->predictor, net, pixels, count);
     if (kure_has_probabilities(net)) r->cross_entropy += kure_cross_entropy(net, output, r->images->classes + first, count);
     for (int i = 0; i < count; ++i) {
         rank(net, output + (size_t)i * (size_t)net->outputs, r->images->class_count, r->images->classes[first + i], &r->top1, &r->top5);
@@ -48,10 +50,23 @@ static void rank_batch(void *context, network *net, float *pixels, int first, in
     r->done(r->context, count);
 }
 
-struct kure_accuracy kure_classify(network *net, struct kure_images *images, void (*done)(void *, int), void *context)
+static float *predict_float(void *context, network *net, const float *pixels, int count)
 {
-    struct ranking r = {.images = images, .done = done, .context = context};
+    (void)context;
+    (void)count; /* net->batch */
+    return network_predict(net, (float *)(uintptr_t)pixels);
+}
+
+struct kure_accuracy kure_classify_by(network *net, struct kure_images *images, kure_predictor *predict, void *predictor, void (*done)(void *, int),
+                                      void *context)
+{
+    struct ranking r = {.images = images, .predict = predict, .predictor = predictor, .done = done, .context = context};
     kure_images_each(net, images, rank_batch, &r);
     return (struct kure_accuracy){100. * r.top1 / images->count, 100. * r.top5 / images->count,
                                   kure_has_probabilities(net) ? r.cross_entropy / images->count : NAN};
+}
+
+struct kure_accuracy kure_classify(network *net, struct kure_images *images, void (*done)(void *, int), void *context)
+{
+    return kure_classify_by(net, images, predict_float, NULL, done, context);
 }

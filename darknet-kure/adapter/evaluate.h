@@ -111,6 +111,9 @@ void kure_images_label(struct kure_images *images, const network *net, const cha
 void kure_images_describe(const struct kure_images *images, FILE *out);
 void kure_images_free(struct kure_images *images);
 
+/* Names of the classes by the .data file, names= or else labels=; NULL: it says none, or not as many as classes=. Darknet's own memory. */
+char **kure_class_names(const char *data, int *count);
+
 /* Calls visit for every batch in order, with net->batch set to its number of images; the
  * centre square of an image, resized to the network's input. */
 typedef void kure_batch_function(void *context, network *net, float *pixels, int first, int count);
@@ -131,6 +134,13 @@ struct kure_accuracy {
 int kure_has_probabilities(const network *net);
 /* Sum of -ln p, p from FLT_MIN on. output [in]: [count][net->outputs] of such a network; classes [in]: [count] */
 double kure_cross_entropy(const network *net, const float *output, const int *classes, int count);
+
+/* The network's outputs for a batch: pixels [in]: [count][net->inputs], count is net->batch; returns [count][net->outputs]. */
+typedef float *kure_predictor(void *predictor, network *net, const float *pixels, int count);
+
+/* The same by something else than the network's own prediction. */
+struct kure_accuracy kure_classify_by(network *net, struct kure_images *images, kure_predictor *predict, void *predictor, void (*done)(void *, int),
+                                      void *context);
 
 /* done(context, images): called from one thread as batches are finished. */
 struct kure_accuracy kure_classify(network *net, struct kure_images *images, void (*done)(void *, int), void *context);

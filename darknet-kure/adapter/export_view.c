@@ -199,23 +199,20 @@ static void free_state(struct state *s)
     free(s->tensors);
 }
 
-enum kure_status kure_export_use_profile(struct kure_ptq *p, int profile, const struct kure_quantizer_keys *keys, struct kure_error *error)
+enum kure_status kure_export_use_profile(struct kure_ptq *p, const struct kure_quantization_options *quantization, int profile, struct kure_error *error)
 {
     struct kure_options o = p->k->options;
     struct kure_plan plan;
     struct state state = {NULL, 0};
     o.kurtosis.line = 0;
-    if (keys) {
-        o.quantization = (struct kure_quantization_options){.line = KURE_NO_SECTION, .quantizer = {keys[0], keys[1], keys[2]}, .method = KURE_METHOD_STE,
-                                                            .first_bits = 8, .last_bits = 8, .batchnorm = KURE_BATCHNORM_FOLD, .every = 1};
-    }
+    if (quantization) o.quantization = *quantization;
     o.quantization.profile = profile + 1;
     enum kure_status status = kure_plan_build(&o, p->views, p->net->n, &plan, error);
     if (status != KURE_OK) {
         kure_plan_free(&plan);
         return status;
     }
-    if (!keys) { /* what a training or a calibration has left */
+    if (!quantization) { /* what a training or a calibration has left */
         kure_ptq_restore(p);
         kure_simulation_each_tensor(p->k, keep_tensor, &state);
     }
@@ -224,6 +221,11 @@ enum kure_status kure_export_use_profile(struct kure_ptq *p, int profile, const 
     kure_simulation_restore(p->k);
     free_state(&state);
     return KURE_OK;
+}
+
+void kure_export_use_own(struct kure_ptq *p)
+{
+    kure_ptq_restore(p);
 }
 
 void kure_export_calibrate(struct kure_ptq *p, const struct kure_calibration *calibration)
@@ -237,7 +239,7 @@ float *kure_export_decode(network *net, int from, const float *x)
 {
     network passed = *net;
     layer *first = &net->layers[from];
-    memcpy(first->output, x, (size_t)first->outputs * sizeof *x);
+    memcpy(first->output, x, (size_t)first->outputs * (size_t)net->batch * sizeof *x);
     passed.train = 0;
     passed.truth = NULL;
     passed.delta = NULL;

@@ -15,17 +15,22 @@ KURE_CHECKED enum kure_status kure_export_view(network *net, const char *cfg, co
                                                struct kure_error *error);
 void kure_export_view_free(struct kure_network_view *view);
 
-/* Puts a target's quantizers on a network: `keys`, [3] by enum kure_quantized, in the place of [quantization], with the
- * profile's defaults. A cfg that has [quantization] keeps it, with this profile: keys is NULL.
+/* Puts a target's quantizers on a network.
+ *   quantization  [in]: in the place of [quantization], with line KURE_NO_SECTION; NULL: that of the cfg, with what a training or a
+ *                 calibration has left
+ *   profile       [in]: its number; the profile's defaults stand for keys that are not given
  * KURE_ERROR_INPUT: they do not go together. */
-KURE_CHECKED enum kure_status kure_export_use_profile(struct kure_ptq *ptq, int profile, const struct kure_quantizer_keys *keys,
+KURE_CHECKED enum kure_status kure_export_use_profile(struct kure_ptq *ptq, const struct kure_quantization_options *quantization, int profile,
                                                       struct kure_error *error);
+
+/* The quantizers of the cfg again, with what a training or a calibration has left. */
+void kure_export_use_own(struct kure_ptq *ptq);
 
 /* Activations get the ranges of a calibration, where that knows them. */
 void kure_export_calibrate(struct kure_ptq *ptq, const struct kure_calibration *calibration);
 
-/* Values of layer `from`, one image, run through the layers behind it; returns the network's output.
- * x [in]: [outputs of the layer] */
+/* Values of layer `from` run through the layers behind it; returns the network's output.
+ * x [in]: [net->batch][outputs of the layer] */
 float *kure_export_decode(network *net, int from, const float *x);
 
 #endif

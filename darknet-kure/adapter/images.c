@@ -2,7 +2,8 @@
  * images.c: the images of a .data file: found, checked, decoded batch by batch.
  *
  * Prepared and matched to labels as by `darknet classifier valid`: the centre square
- * resized to the network's input, the first label that occurs in the path.
+ * resized to the network's input, the first label that occurs in the path. For a detector
+ * prepared as by `darknet detector test`: the whole image with grey bars.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -38,18 +39,31 @@ static char *data_file(list *options, const char *data, const char *key, const c
     return path;
 }
 
-static void check_classifier(const network *net, const char *data)
+/* The layer that makes a detector of it; -1: none. */
+static int detector_layer(const network *net)
 {
     for (int i = 0; i < net->n; ++i) {
         LAYER_TYPE type = net->layers[i].type;
-        if (type == YOLO || type == REGION || type == DETECTION) {
-            stop_input("%s: the network is a detector ([%s]); this version evaluates classifiers", data,
-                       ((const struct kure_network *)net->kure)->plan.rows[i].type);
-        }
+        if (type == YOLO || type == REGION || type == DETECTION) return i;
     }
+    return -1;
+}
+
+static void check_input(const network *net, const char *data)
+{
     if (net->inputs != net->w * net->h * net->c || net->c != 3) {
         stop_input("%s: evaluation needs a network with width, height and channels=3%s", data, "");
     }
+}
+
+static void check_classifier(const network *net, const char *data)
+{
+    int i = detector_layer(net);
+    if (i >= 0) {
+        stop_input("%s: the network is a detector ([%s]); this version evaluates classifiers", data,
+                   ((const struct kure_network *)net->kure)->plan.rows[i].type);
+    }
+    check_input(net, data);
 }
 
 /* An empty or unknown path is an error before hours of evaluation, not after. */
@@ -157,7 +171,7 @@ void kure_images_label(struct kure_images *images, const network *net, const cha
 struct kure_images *kure_images_sample(const network *net, const char *data, int count, uint64_t seed, const char *option)
 {
     if (access(data, R_OK) != 0) stop_input("%s: no such file, or it cannot be read%s", data, "");
-    check_classifier(net, data);
+    check_input(net, data);
     char *train = data_file(read_data_cfg((char *)(uintptr_t)data), data, "train", NULL);
     struct kure_images *images = read_list(train);
     check_count(option, count, train, images->count);
@@ -182,6 +196,17 @@ void kure_images_describe(const struct kure_images *images, FILE *out)
     }
 }
 
+char **kure_class_names(const char *data, int *count)
+{
+    list *options = access(data, R_OK) == 0 ? read_data_cfg((char *)(uintptr_t)data) : NULL;
+    char *path = options ? option_find_str(options, (char *)(uintptr_t)"names", 0) : NULL;
+    if (options && !path) path = option_find_str(options, (char *)(uintptr_t)"labels", 0);
+    *count = options ? option_find_int_quiet(options, "classes", 0) : 0;
+    if (path && access(path, R_OK) == 0 && *count > 0 && count_lines(path) >= *count) return get_labels(path);
+    *count = 0;
+    return NULL;
+}
+
 void kure_images_free(struct kure_images *images)
 {
     free(images->paths);
@@ -193,7 +218,7 @@ void kure_images_free(struct kure_images *images)
 static void decode(const network *net, const char *path, float *out)
 {
     image im = load_image_color((char *)(uintptr_t)path, 0, 0);
-    image crop = center_crop_image(im, net->w, net->h);
+    image crop = detector_layer(net) >= 0 ? letterbox_image(im, net->w, net->h) : center_crop_image(im, net->w, net->h);
     memcpy(out, crop.data, (size_t)net->inputs * sizeof(float));
     free_image(im);
     free_image(crop);

@@ -21,6 +21,9 @@ static const struct kure_command commands[] = {
     {"calibrate", "CFG WEIGHTS DATA", "ranges of activations from images; what each truncation policy clips", kure_command_calibrate},
     {"sweep", "CFG WEIGHTS DATA", "eval over a grid of quantizers, a robustness score; goes on where it was stopped", kure_command_sweep},
     {"merge", "FILE...", "the shards of a sweep as one table", kure_command_merge},
+    {"export", "CFG WEIGHTS", "the network as integers for a target: a bundle with golden vectors", kure_command_export},
+    {"verify", "BUNDLE", "hashes of a bundle, and its golden vectors through the integer runtime", kure_command_verify},
+    {"compare", "CFG WEIGHTS DATA", "how many codes differ between the integer models of two profiles", kure_command_compare},
     {"keys", "", "every cfg key: default, allowed values, meaning", kure_command_keys},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "evaluation.h"
+#include "integer.h"
 #include "progress.h"
 
 static const char help[] =
@@ -47,6 +48,9 @@ static const char help[] =
     "  --seed N                        which images of the training list (default 0)\n"
     "  --simulate                      as [quantization] of CFG says, with the ranges of\n"
     "                                  WEIGHTS.kure\n"
+    "  --integer                       the integer model that export makes, run by the integer\n"
+    "                                  runtime: of [quantization], or of the keys above\n"
+    "  --profile NAME                  its target (default: that of [quantization], else onnx)\n"
     "  --images N                      the first N images of the validation list only\n"
     "  --threads N                     processor threads (default: all)\n"
     "  --csv FILE, --json FILE         write the table\n"
@@ -92,6 +96,40 @@ static void evaluate_simulated(network *net, const struct kure_evaluation_reques
     free_network(net);
 }
 
+/* What export would write, by the integer runtime. */
+static int evaluate_integer(const struct kure_evaluation_request *r, struct kure_table *table)
+{
+    const struct kure_integer_request wanted = {.command = "eval", .cfg = r->cfg, .weights = r->weights, .data = r->data, .profile = r->profile,
+                                                .points = r->points, .images = r->calibration_images, .seed = r->seed};
+    struct kure_integer_source source;
+    struct kure_network_view view;
+    struct kure_integer_model model;
+    struct kure_result result = {.sqnr = NAN};
+    struct kure_progress progress;
+    int status = kure_integer_load(&source, &wanted);
+    if (status >= 0) return status;
+    struct kure_images *images = kure_images_load(source.net, r->data, r->images);
+    kure_integer_make(&source, kure_integer_profile(&source), 0, &view, &model);
+    const struct kure_plan *plan = &((const struct kure_network *)source.net->kure)->plan;
+    const struct kure_plan_row *row = inner_row(plan);
+    struct kure_point point = {.weights = row->weight, .activations = row->after, .fold = plan->quantization.batchnorm != KURE_BATCHNORM_TRAIN,
+                               .first_bits = (int)plan->quantization.first_bits, .last_bits = (int)plan->quantization.last_bits};
+    double start = kure_seconds();
+    kure_progress_start(&progress, "images", images->count);
+    result.accuracy = kure_integer_classify(&model, source.net, images, count_images, &progress);
+    kure_progress_end(&progress);
+    result.seconds = kure_seconds() - start;
+    memcpy(table->plan, plan->hash, sizeof table->plan);
+    kure_table_add_row(table);
+    kure_evaluation_set(table, &point, &result);
+    fprintf(stderr, "integer model of profile %s, ranges: %s\n", model.profile, source.ranges);
+    kure_integer_free(&model);
+    kure_export_view_free(&view);
+    kure_images_free(images);
+    kure_integer_end(&source);
+    return -1;
+}
+
 static void evaluate_points(network *net, const struct kure_evaluation_request *r, struct kure_table *table)
 {
     int count = r->points.given ? kure_points_count(&r->points) : 1;
@@ -112,25 +150,33 @@ static void evaluate_points(network *net, const struct kure_evaluation_request *
     kure_evaluation_end(&e);
 }
 
+/* By Darknet: float, simulated, or quantized after training. -1: done; else the exit status. */
+static int evaluate_network(const struct kure_evaluation_request *r, struct kure_table *table)
+{
+    network *net = kure_network_load(r->cfg, r->weights);
+    const struct kure_network *k = net->kure;
+    if (r->simulate && !k->plan.quantizers) {
+        fprintf(stderr, "%s: has no [quantization] and no [quantize] to simulate\n", r->cfg);
+        return 1;
+    }
+    memcpy(table->plan, k->plan.hash, sizeof table->plan);
+    if (r->simulate) evaluate_simulated(net, r, table);
+    else evaluate_points(net, r, table);
+    return -1;
+}
+
 int kure_command_eval(int argc, char **argv)
 {
     struct kure_evaluation_request r = {.csv = NULL};
     int status = kure_evaluation_parse(argc, argv, help, 0, &r);
     if (status >= 0) return status;
-    network *net = kure_network_load(r.cfg, r.weights);
-    const struct kure_network *k = net->kure;
-    if (r.simulate && !k->plan.quantizers) {
-        fprintf(stderr, "%s: has no [quantization] and no [quantize] to simulate\n", r.cfg);
-        return 1;
-    }
     struct kure_table table;
     struct kure_error error;
     kure_table_init(&table, "kure.eval/1", kure_evaluation_columns, kure_evaluation_column_count);
     table.results = kure_evaluation_results;
-    memcpy(table.plan, k->plan.hash, sizeof table.plan);
+    status = r.integer ? evaluate_integer(&r, &table) : evaluate_network(&r, &table);
+    if (status >= 0) return status;
     if (kure_hash_file(r.weights, table.model, &error) != KURE_OK) kure_stop(&error);
-    if (r.simulate) evaluate_simulated(net, &r, &table);
-    else evaluate_points(net, &r, &table);
     kure_table_print(&table, stdout);
     status = kure_write_tables(&table, r.csv, r.json);
     kure_table_free(&table);

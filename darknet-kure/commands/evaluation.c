@@ -215,9 +215,30 @@ static enum kure_status check_lapq(const struct kure_points *points, struct kure
     return KURE_OK;
 }
 
+static int check_outputs(const char *command, const struct kure_evaluation_request *r)
+{
+#ifndef _OPENMP
+    if (r->threads > 1) return kure_usage_error(command, "--threads %d: this build has OPENMP=0", r->threads);
+#endif
+    const struct kure_output_option outputs[] = {{"--csv", r->csv}, {"--json", r->json}};
+    return kure_check_outputs(command, outputs, 2, (const char *const[]){r->cfg, r->weights, r->data, NULL});
+}
+
+/* An integer model is made as export makes it. */
+static int check_integer(const char *command, const struct kure_evaluation_request *r)
+{
+    if (r->simulate) return kure_usage_error(command, "--integer and --simulate contradict each other: say one");
+    if (r->bn_images || r->bias_images || r->lapq_images || r->equalize) {
+        return kure_usage_error(command, "--integer takes the network as export does: leave --bn-images, --bias-images, --lapq-images and --equalize out");
+    }
+    return check_outputs(command, r);
+}
+
 static int check_request(const char *command, const struct kure_evaluation_request *r)
 {
     struct kure_error error;
+    if (r->integer) return check_integer(command, r);
+    if (r->profile) return kure_usage_error(command, "--profile %s: is of --integer", r->profile);
     if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error(command, "more than %d combinations", KURE_MOST_POINTS);
     if (kure_points_check(&r->points, &error) != KURE_OK) return kure_usage_error(command, "%s", error.text);
     int activations = quantizes_activations(&r->points);
@@ -232,11 +253,7 @@ static int check_request(const char *command, const struct kure_evaluation_reque
     }
     if (r->bias_images && !r->points.given) return kure_usage_error(command, "--bias-images %d: nothing is quantized", r->bias_images);
     if (r->lapq_images && check_lapq(&r->points, &error) != KURE_OK) return kure_usage_error(command, "%s", error.text);
-#ifndef _OPENMP
-    if (r->threads > 1) return kure_usage_error(command, "--threads %d: this build has OPENMP=0", r->threads);
-#endif
-    const struct kure_output_option outputs[] = {{"--csv", r->csv}, {"--json", r->json}};
-    return kure_check_outputs(command, outputs, 2, (const char *const[]){r->cfg, r->weights, r->data, NULL});
+    return check_outputs(command, r);
 }
 
 /* "2/5": the second of five parts */
@@ -246,7 +263,8 @@ static int parse_shard(const char *text, struct kure_evaluation_request *r)
     return sscanf(text, "%d/%d%c", &r->shard, &r->shards, &rest) == 2 && r->shard >= 1 && r->shard <= r->shards && r->shards <= KURE_MOST_POINTS;
 }
 
-static const struct option eval_options[] = {{"simulate", no_argument, NULL, 's'}, {NULL, 0, NULL, 0}};
+static const struct option eval_options[] = {{"simulate", no_argument, NULL, 's'}, {"integer", no_argument, NULL, 'n'},
+                                             {"profile", required_argument, NULL, 'p'}, {NULL, 0, NULL, 0}};
 static const struct option sweep_options[] = {{"shard", required_argument, NULL, 'd'}, {"jobs", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0}};
 static const struct option common_options[] = {
     {"quantize", required_argument, NULL, 'q'},  {"images", required_argument, NULL, 'i'}, {"threads", required_argument, NULL, 't'},
@@ -277,6 +295,8 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
         case 'v': r->csv = optarg; break;
         case 'j': r->json = optarg; break;
         case 's': r->simulate = 1; break;
+        case 'n': r->integer = 1; break;
+        case 'p': r->profile = optarg; break;
         case 'z': r->equalize = 1; break;
         case 'q': status = kure_points_parse(&r->points, optarg, &error); break;
         case 1: status = kure_points_set_option(&r->points, name, optarg, &error); break;

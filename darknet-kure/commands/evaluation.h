@@ -13,7 +13,8 @@ struct kure_evaluation_request {
     struct kure_points points;
     int images, threads;
     int equalize;
-    int simulate;                      /* eval */
+    int simulate, integer;             /* eval */
+    const char *profile;               /* of integer; NULL: not given */
     int shard, shards, jobs;           /* sweep; 0: not given */
     int calibration_images, bn_images, bias_images, lapq_images; /* 0: not given */
     uint64_t seed;

@@ -219,6 +219,11 @@ int kure_points_has(const struct kure_points *points, const char *key)
     return i >= 0 && points->values[i];
 }
 
+const char *kure_points_list(const struct kure_points *points, int i)
+{
+    return i < KEY_COUNT ? points->values[i] : NULL;
+}
+
 enum kure_status kure_points_parse(struct kure_points *points, const char *text, struct kure_error *error)
 {
     char *copy = strdup(text), *rest = copy;

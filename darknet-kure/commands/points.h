@@ -34,6 +34,9 @@ KURE_CHECKED enum kure_status kure_points_set_option(struct kure_points *points,
 /* Was this key (full name) given? */
 int kure_points_has(const struct kure_points *points, const char *key);
 
+/* The list of key i of kure_point_key, NULL: not given; a bare key has given those of weights and activations. */
+const char *kure_points_list(const struct kure_points *points, int i);
+
 /* --quantize key=value,key=value */
 KURE_CHECKED enum kure_status kure_points_parse(struct kure_points *points, const char *text, struct kure_error *error);
 

@@ -66,6 +66,10 @@ struct kure_quantization_options {
     int64_t method, profile, first_bits, last_bits, batchnorm, freeze_at, start, every;
 };
 
+/* One key of [quantization], as written there. KURE_ERROR_INPUT: no such key, or a value out of range. */
+KURE_CHECKED enum kure_status kure_quantization_set(struct kure_quantization_options *options, const char *name, const char *value,
+                                                    struct kure_error *error);
+
 struct kure_net_options {
     int64_t seed; /* -1: none */
 };

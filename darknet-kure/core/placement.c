@@ -237,6 +237,17 @@ static int follow(const struct kure_layer_view *v, struct kure_plan *plan, int i
     return 1;
 }
 
+/* Average pooling of such a profile leaves the scale as it is, so that its quantizer has the range of what it reads. */
+static void share_average(const struct kure_layer_view *v, struct kure_plan *plan, int i)
+{
+    struct kure_plan_row *row = &plan->rows[i];
+    int leader = -1;
+    if (v[i].flow != KURE_FLOW_MAKES || v[i].weights != KURE_WEIGHTS_NONE || v[i].input_count != 1 || !row->after.bits) return;
+    if (!follow(v, plan, v[i].inputs[0], i, 0, &leader)) return;
+    follow(v, plan, v[i].inputs[0], i, 1, &leader);
+    row->shares = leader;
+}
+
 /* Where all inputs of a route can have one range, the route needs no quantizer. */
 static void share_ranges(const struct kure_options *o, const struct kure_layer_view *v, struct kure_plan *plan)
 {
@@ -244,6 +255,7 @@ static void share_ranges(const struct kure_options *o, const struct kure_layer_v
     for (int i = 0; profile && profile->shares && o->quantization.method == KURE_METHOD_STE && i < plan->count; ++i) {
         struct kure_plan_row *row = &plan->rows[i];
         int possible = v[i].flow == KURE_FLOW_JOINS && row->after.bits && !o->layer[i].quantize_line, leader = -1;
+        share_average(v, plan, i);
         for (int j = 0; possible && j < v[i].input_count; ++j) possible = follow(v, plan, v[i].inputs[j], i, 0, &leader);
         if (!possible) continue;
         for (int j = 0; j < v[i].input_count; ++j) follow(v, plan, v[i].inputs[j], i, 1, &leader);

@@ -160,3 +160,13 @@ enum kure_status kure_quantizer_merge(enum kure_quantized which, const struct ku
     }
     return KURE_OK;
 }
+
+enum kure_status kure_quantization_set(struct kure_quantization_options *q, const char *name, const char *value, struct kure_error *error)
+{
+    enum kure_quantized which = KURE_QUANTIZED_BOTH;
+    const struct kure_key *own = kure_quantizer_key_find(name, &which), *key = own ? own : kure_key_find(quantization, name);
+    struct kure_cfg_entry entry = {.key = (char *)(uintptr_t)name, .value = (char *)(uintptr_t)value};
+    struct kure_place at = {"command line", "quantization", &entry};
+    if (!key) return kure_fail(error, KURE_ERROR_INPUT, "[quantization] has no key '%s'", name);
+    return kure_key_parse(key, &at, own ? (void *)&q->quantizer[which] : q, error);
+}

@@ -27,7 +27,7 @@ static void join(char *out, const char *folder, const char *name)
     snprintf(out, PATH_BYTES, "%s/%s", folder, name);
 }
 
-enum kure_status kure_bundle_open(const char *folder, const char *name, FILE **file, struct kure_error *error)
+enum kure_status kure_bundle_open(const char *folder, const char *name, const char *mode, FILE **file, struct kure_error *error)
 {
     char path[PATH_BYTES];
     join(path, folder, name);
@@ -35,7 +35,7 @@ enum kure_status kure_bundle_open(const char *folder, const char *name, FILE **f
     *slash = 0;
     if (mkdir(path, 0777) != 0 && errno != EEXIST) return fail_errno(path, "made", error);
     *slash = '/';
-    *file = fopen(path, "wb");
+    *file = fopen(path, mode);
     return *file ? KURE_OK : fail_errno(path, "written", error);
 }
 
@@ -43,7 +43,7 @@ enum kure_status kure_bundle_close(const char *folder, const char *name, FILE *f
 {
     char path[PATH_BYTES];
     join(path, folder, name);
-    int failed = ferror(file) || fflush(file) != 0 || fsync(fileno(file)) != 0, cause = errno;
+    int failed = ferror(file) || fflush(file) != 0, cause = errno;
     if (fclose(file) != 0 && !failed) {
         failed = 1;
         cause = errno;
@@ -55,7 +55,7 @@ enum kure_status kure_bundle_close(const char *folder, const char *name, FILE *f
 enum kure_status kure_bundle_write(const char *folder, const char *name, const void *data, size_t bytes, struct kure_error *error)
 {
     FILE *file;
-    enum kure_status status = kure_bundle_open(folder, name, &file, error);
+    enum kure_status status = kure_bundle_open(folder, name, "wb", &file, error);
     if (status != KURE_OK) return status;
     size_t written = fwrite(data, 1, bytes, file);
     (void)written; /* close looks at ferror */
@@ -228,14 +228,27 @@ void kure_bundle_abandon(struct kure_bundle *bundle)
     bundle->temporary = NULL;
 }
 
+/* Everything in a folder is on the disk. */
+static enum kure_status sync_files(const char *folder, const char *shown, struct kure_error *error)
+{
+    char path[PATH_BYTES], **names;
+    int count;
+    enum kure_status status = kure_bundle_names(folder, &names, &count, error);
+    for (int i = 0; status == KURE_OK && i <= count; ++i) { /* the last one: the folder itself */
+        if (i < count) join(path, folder, names[i]);
+        int file = open(i < count ? path : folder, O_RDONLY);
+        if (file < 0 || fsync(file) != 0) status = fail_errno(shown, "written", error);
+        if (file >= 0) close(file);
+    }
+    kure_bundle_names_free(names, count);
+    return status;
+}
+
 /* An earlier bundle steps aside first; it comes back if the new one cannot take its name. */
 enum kure_status kure_bundle_finish(struct kure_bundle *bundle, struct kure_error *error)
 {
     char *old = NULL;
-    enum kure_status status = KURE_OK;
-    int folder = open(bundle->temporary, O_RDONLY | O_DIRECTORY);
-    if (folder < 0 || fsync(folder) != 0) status = fail_errno(bundle->path, "written", error);
-    if (folder >= 0) close(folder);
+    enum kure_status status = sync_files(bundle->temporary, bundle->path, error);
     if (status != KURE_OK) return status;
     if (access(bundle->path, F_OK) == 0) {
         if (asprintf(&old, "%s.old", bundle->temporary) < 0) return kure_fail_memory(error);

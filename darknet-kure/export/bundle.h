@@ -27,8 +27,8 @@ void kure_bundle_abandon(struct kure_bundle *bundle);
 
 /* Writes a whole file of a folder; `name` may begin with one folder, which is made: "golden/input.npy". */
 KURE_CHECKED enum kure_status kure_bundle_write(const char *folder, const char *name, const void *data, size_t bytes, struct kure_error *error);
-/* The same piece by piece: open, any number of fwrite, close; close says whether all of it is written. */
-KURE_CHECKED enum kure_status kure_bundle_open(const char *folder, const char *name, FILE **file, struct kure_error *error);
+/* The same piece by piece: open, any number of fwrite, close; close says whether all of it is written. mode [in]: "wb", "ab" */
+KURE_CHECKED enum kure_status kure_bundle_open(const char *folder, const char *name, const char *mode, FILE **file, struct kure_error *error);
 KURE_CHECKED enum kure_status kure_bundle_close(const char *folder, const char *name, FILE *file, struct kure_error *error);
 
 /* Names of all files, "golden/input.npy", in the order of the alphabet; in folders one deep.

@@ -1,5 +1,7 @@
 /*
- * kure_format.h: the sidecar file `<weights>.kure`.
+ * kure_format.h: the sidecar file `<weights>.kure`, and the bundle NAME.edge.
+ *
+ * ---- the sidecar --------------------------------------------------------------
  *
  * Layout: safetensors. All integers little-endian.
  *
@@ -27,6 +29,15 @@
  * weights (learned_parameter.h); layers.N.range_before.POLICY and range_after, for policies
  * that look at the levels POLICY.BITS: updates seen, low and high of two groups, two learned
  * parameters (activations.h). Momentum is missing where only a calibration has written.
+ *
+ * ---- the bundle -----------------------------------------------------------------
+ *
+ * A folder of files: export/README.md says what each holds.
+ *   manifest.json   the model in words and numbers, format KURE_BUNDLE_FORMAT; the hashes of the other files
+ *   model.kure      the model as the runtime reads it (kure_runtime.h)
+ *   golden/         images, and the codes of every tensor for them (export/golden.h)
+ *   SHA256SUMS      of every file but itself, as sha256sum -c reads it
+ * and what other formats were asked for (export/formats.def).
  */
 #ifndef KURE_FORMAT_H
 #define KURE_FORMAT_H
@@ -34,6 +45,8 @@
 #include "kure.h"
 
 #define KURE_SIDECAR_FORMAT "kure-sidecar-1"
+#define KURE_BUNDLE_FORMAT "kure-bundle-1"
+#define KURE_VERSION "1.0" /* of this tool, as files name it */
 
 /* A file to be written or just read. Tensors are float32 with one dimension. */
 struct kure_file_tensor {
