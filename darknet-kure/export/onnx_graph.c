@@ -238,7 +238,7 @@ enum kure_status kure_onnx_write(struct kure_onnx *onnx, const char *folder, con
 {
     struct file_buffer buffer = {{write_bytes}, NULL};
     if (onnx->out_of_memory) return kure_fail_memory(error);
-    enum kure_status status = kure_bundle_open(folder, name, &buffer.file, error);
+    enum kure_status status = kure_bundle_open(folder, name, "wb", &buffer.file, error);
     if (status != KURE_OK) return status;
     protobuf_c_message_pack_to_buffer(&onnx->model.base, &buffer.base);
     return kure_bundle_close(folder, name, buffer.file, error);

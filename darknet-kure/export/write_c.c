@@ -299,7 +299,7 @@ static enum kure_status write_golden(struct writer *w, struct kure_error *error)
 static enum kure_status write_file(struct writer *w, const char *folder, const char *name, enum kure_status (*write)(struct writer *, struct kure_error *),
                                    struct kure_error *error)
 {
-    enum kure_status status = kure_bundle_open(folder, name, &w->file, error);
+    enum kure_status status = kure_bundle_open(folder, name, "wb", &w->file, error);
     if (status != KURE_OK) return status;
     struct kure_error closing;
     status = write(w, error);

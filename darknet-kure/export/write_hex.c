@@ -42,7 +42,7 @@ static enum kure_status array(struct writer *w, const char *tensor, const char *
     char name[NAME_BYTES];
     FILE *file;
     snprintf(name, sizeof name, "%s/%s_%s.%s", w->form->folder, tensor, what, w->form->folder);
-    enum kure_status status = kure_bundle_open(w->folder, name, &file, error);
+    enum kure_status status = kure_bundle_open(w->folder, name, "wb", &file, error);
     if (status != KURE_OK) return status;
     fputs(w->form->begin, file);
     for (size_t i = 0; i < count; ++i) {
@@ -72,7 +72,7 @@ static enum kure_status form_files(struct writer *w, const struct kure_integer_m
 {
     char name[NAME_BYTES];
     snprintf(name, sizeof name, "%s/index.txt", w->form->folder);
-    enum kure_status status = kure_bundle_open(w->folder, name, &w->index, error);
+    enum kure_status status = kure_bundle_open(w->folder, name, "wb", &w->index, error);
     if (status != KURE_OK) return status;
     for (int i = 0; i < m->layer_count && status == KURE_OK; ++i) status = layer_arrays(w, &m->layers[i], m->tensors[i + 1].name, error);
     for (int t = 0; t <= m->layer_count && m->golden && status == KURE_OK; ++t) {
