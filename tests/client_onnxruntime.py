@@ -30,7 +30,8 @@ def main():
     made = collections.Counter(node.op_type for node in graph.node)
     plain = session(model, threads)
     types = {c.name: c.data_type for c in model.graph.initializer}
-    quantized = [name for node in model.graph.node for name in node.output if name.endswith("_quantized") and not name.endswith("_unlimited_quantized")]
+    quantized = [name for node in model.graph.node for name in node.output
+                 if name.endswith("_quantized") and not name.endswith(("_unlimited_quantized", "_weights_quantized"))]
     kind = onnx.TensorProto.UINT8 if types["input_zero_point"] == onnx.TensorProto.UINT8 else onnx.TensorProto.INT8
     outputs = [output.name for output in model.graph.output]
     for name in quantized:
@@ -47,7 +48,7 @@ def main():
     for name in quantized:
         codes = np.stack(results[name]).astype(np.int16)
         results[name] = (codes - 128 if kind == onnx.TensorProto.UINT8 else codes).astype(np.int8)
-    weight_bytes = sum(len(c.raw_data) for c in model.graph.initializer if c.name.endswith("_weights_quantized"))
+    weight_bytes = sum(len(c.raw_data) for c in model.graph.initializer if c.name.endswith(("_weights_quantized", "_weights_stored")))
     np.savez("out.npz", weight_bytes=weight_bytes, operators=np.array([f"{name} {count}" for name, count in sorted(made.items())]),
              **{name: np.stack(values) if isinstance(values, list) else values for name, values in results.items()})
 

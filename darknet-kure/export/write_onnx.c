@@ -183,19 +183,24 @@ static void weight_constants(struct writer *w, const struct kure_integer_layer *
     const struct kure_integer_tensor *in = tensor(w, layer->inputs[0]);
     const char *name = tensor(w, out)->name;
     int packed = w->form == QDQ && layer->stored_bits == 4, type = packed ? KURE_ONNX_INT4 : ONNX__TENSOR_PROTO__DATA_TYPE__INT8;
-    size_t rows = (size_t)layer->rows, count = rows * (size_t)layer->row, scales = layer->one_scale ? 1 : rows;
+    size_t rows = (size_t)layer->rows, count = rows * (size_t)layer->row, scales = layer->one_scale ? 1 : rows, dim_count = layer->one_scale ? 0 : 1;
     int connected = layer->kind == KURE_KIND_CONNECTED; /* a convolution over the whole image */
     int64_t dims[4] = {layer->rows, connected ? in->channels : in->channels / layer->groups, connected ? in->height : layer->size,
                        connected ? in->width : layer->size};
     int64_t row_dims[1] = {layer->rows};
     const void *codes = packed ? kure_onnx_nibbles(&w->onnx, layer->codes, count) : layer->codes;
-    void *zeros = kure_onnx_take(&w->onnx, scales);
-    names[0] = kure_onnx_constant(&w->onnx, kure_onnx_name(&w->onnx, "%s_weights_quantized", name), type, 4, dims, codes,
-                                  packed ? (count + 1) / 2 : count);
-    names[1] = kure_onnx_constant(&w->onnx, kure_onnx_name(&w->onnx, "%s_weights_scale", name), ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT,
-                                  layer->one_scale ? 0 : 1, row_dims, layer->weight_scales, scales * sizeof(float));
-    names[2] = kure_onnx_constant(&w->onnx, kure_onnx_name(&w->onnx, "%s_weights_zero_point", name), type, layer->one_scale ? 0 : 1, row_dims,
-                                  zeros, packed ? (scales + 1) / 2 : scales);
+    char *stored = kure_onnx_name(&w->onnx, "%s_weights_%s", name, packed ? "stored" : "quantized");
+    kure_onnx_constant(&w->onnx, stored, type, 4, dims, codes, packed ? (count + 1) / 2 : count);
+    names[0] = packed ? kure_onnx_name(&w->onnx, "%s_weights_quantized", name) : stored;
+    if (packed) { /* a runtime folds it when it loads the model, and then has an integer convolution of 8 bits */
+        Onnx__NodeProto *wide = kure_onnx_node(&w->onnx, "", "Cast", names[0]);
+        kure_onnx_input_of(&w->onnx, wide, stored);
+        kure_onnx_set_int(&w->onnx, wide, "to", ONNX__TENSOR_PROTO__DATA_TYPE__INT8);
+    }
+    names[1] = kure_onnx_constant(&w->onnx, kure_onnx_name(&w->onnx, "%s_weights_scale", name), ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, dim_count,
+                                  row_dims, layer->weight_scales, scales * sizeof(float));
+    names[2] = kure_onnx_constant(&w->onnx, kure_onnx_name(&w->onnx, "%s_weights_zero_point", name), ONNX__TENSOR_PROTO__DATA_TYPE__INT8, dim_count,
+                                  row_dims, kure_onnx_take(&w->onnx, scales), scales);
 }
 
 static char *dequantized(struct writer *w, char *const *names, int count, const char *name, const char *what, int one_scale)
