@@ -126,7 +126,14 @@ def test_other_draws_are_not_shared(build, tmp_path):
     layers = (networks.conv(6, batch_normalize=0) + networks.conv(4, batch_normalize=0, activation="linear", activation_step_ratio=1)
               + networks.section("route", layers="-1,-2") + networks.conv(5, size=1, batch_normalize=0, activation="relu") + networks.classifier_head(3))
     rows, _ = plan(build, tmp_path, cfg_of(dict(profile="tflite", sample="activation_step_ratio:0.5-1.5"), layers))
-    assert rows[2]["output"].startswith("8 bits") and not any("shared" in row["output"] for row in rows)
+    assert rows[2]["output"].startswith("8 bits") and not any("shared" in row["output"] for row in rows[:4])
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_average_pooling_keeps_the_scale(profile, build, tmp_path):
+    """Where the target's does: avgpool has the range of what it reads."""
+    rows, _ = plan(build, tmp_path, cfg_of(dict(profile=profile), networks.conv(4, activation="relu") + networks.classifier_head(3)))
+    assert ("range shared with layer 1" in rows[2]["output"]) == (profile in SHARED), rows[2]
 
 
 def test_learned_steps_requantize_at_the_route(build, tmp_path):
