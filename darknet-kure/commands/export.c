@@ -24,7 +24,7 @@ static const char help[] =
     "  --force                replace a bundle of that name\n"
     "  --profile NAME         target: onnx, tflite, tflite-single, cmsis, ncnn, tensorrt, pow2;\n"
     "                         default: that of [quantization], else onnx\n"
-    "  --formats LIST         default: all that serve the profile\n"
+    "  --formats LIST         default: all that serve the profile and can express the network\n"
     "  --data DATA            .data file: images to calibrate with where ranges are missing, and\n"
     "                         the golden ones, from its training list\n"
     "  --images N             of a calibration (default 256, or all)\n"
@@ -128,6 +128,11 @@ static enum kure_status write_bundle(const struct request *r, const struct kure_
         const struct kure_format *f = kure_format(i);
         if (!is_wanted(r, f, model->profile)) continue;
         status = f->write(&complete, folder, error);
+        if (status == KURE_ERROR_INPUT && !r->formats) { /* nobody asked for it by name */
+            fprintf(stderr, "%s is left out: %s\n", f->name, error->text);
+            status = KURE_OK;
+            continue;
+        }
         snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", *names ? " " : "", f->name);
     }
     struct kure_manifest_facts facts = {.golden_images = r->golden, .formats = names, .calibration = ranges};
