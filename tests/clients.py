@@ -10,7 +10,7 @@ import programs
 FOLDER = programs.ROOT / "build" / "clients"
 
 
-def run(script, folder, *arguments, timeout=600, **arrays):
+def run(script, folder, *arguments, timeout=120, **arrays):
     """{name: array} that tests/SCRIPT wrote into out.npz; arrays: what it finds in in.npz"""
     python = FOLDER / "bin" / "python"
     if not (FOLDER / ".installed").exists():

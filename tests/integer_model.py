@@ -85,7 +85,7 @@ class IntegerModel:
         records = (Layer * len(layers))(*[self.layer(network, i, layer) for i, layer in enumerate(layers)])
         heads = (Output * len(model_outputs))(*[Output(t, t - 1, 0, 0, 0, -1, b"") for t in model_outputs])
         self.struct = Model(network.profile.encode(), b"net.cfg", b"net.weights", tensors, records, len(layers), heads, len(heads), 0,
-                            network.tensors[0].scale)
+                            1 / network.tensors[0].scale if network.profile == "ncnn" else network.tensors[0].scale)
         self.struct.pixels[:] = np.clip(np.rint(np.arange(256, dtype=np.float32) / np.float32(255) / network.tensors[0].scale)
                                         + network.tensors[0].zero_point, network.tensors[0].low, network.tensors[0].high).astype(int).tolist()
         self.struct.batchnorm_epsilon = 1e-5
