@@ -73,7 +73,12 @@ part "layers and file sizes" scripts/check_layers.sh . "$build/obj"
 part "builds: main, stock, seam off, seam on$([ $quick = 1 ] || echo ', sanitized')$([ $threads = 0 ] || echo ', threads')" builds
 part "documentation of the keys" "$python" scripts/docs.py --check
 part "unit tests" unit_tests "$build"
-part "host tests" host_tests "$build"
+part "host tests" host_tests "$build" -m "not clients"
+if scripts/clients.sh; then
+    part "exported models on onnxruntime, OpenCV, ncnn" host_tests "$build" -m clients
+else
+    summaries+=("exported models on onnxruntime, OpenCV, ncnn: NOT RUN, the runtimes could not be installed: see build/clients.log")
+fi
 if [ $quick = 0 ]; then
     # Darknet itself leaks; whatever else the sanitizers find ends the program.
     export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1

@@ -12,6 +12,8 @@ import model_file
 from test_clients_c import library  # noqa: F401
 from test_clients_onnx import images
 
+pytestmark = pytest.mark.clients
+
 
 def net(seed, bits):
     """As export_models.detector, in what ncnn has: one scale a group, no reorg"""

@@ -10,6 +10,7 @@ import export_models
 import integer_model
 import model_file
 
+pytestmark = pytest.mark.clients
 FILES = {"kure_write_onnx_qdq": "model.qdq.onnx", "kure_write_onnx_qlinear": "model.qop.onnx"}
 
 

@@ -7,6 +7,8 @@ import integer_model
 import model_file
 from test_clients_onnx import NETWORKS, images, library, written  # noqa: F401
 
+pytestmark = pytest.mark.clients
+
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_same_codes(library, tmp_path, name):  # noqa: F811
