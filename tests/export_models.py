@@ -133,7 +133,18 @@ class Network(random_models.Maker):
         of = self.last
         self.new_tensor(self.tensors[of].shape)
         self.calibrate(function(self.real(of)))
-        return self.put("lookup", [of], table=self.table_of(function, self.tensors[of], self.tensors[-1]), **extra)
+        t, out = self.tensors[of], self.tensors[-1]
+        table = self.table_of(function, t, out)
+        if self.keeps_scale and extra.get("activation") == "leaky":  # activations.cc, LeakyReluPrepare: float32 ratios
+            table = self.fixed_table(t, out, t.scale / out.scale, t.scale * np.float32(extra["slope"]) / out.scale)
+        return self.put("lookup", [of], table=table, **extra)
+
+    def fixed_table(self, t, out, above, below):
+        """Codes times one of two ratios, in the profile's fixed point arithmetic"""
+        multiply = reference.single_rounding_one if self.profile == "tflite-single" else reference.double_rounding_one
+        x = [c - t.zero_point for c in range(-128, 128)]
+        codes = [multiply(v, *fixed_point(above if v >= 0 else below)) + out.zero_point for v in x]
+        return np.clip(codes, out.low, out.high).astype(np.int8)
 
     def table_of(self, function, t, out):
         values = function((t.scale * (np.arange(-128, 128) - t.zero_point).astype(np.float32)).astype(np.float32)).astype(np.float32) / out.scale
@@ -148,7 +159,9 @@ class Network(random_models.Maker):
                 super().new_tensor(t.shape, like=like)
                 out = self.tensors[-1]
                 out.name, out.low, out.high = f"layer_{len(self.layers) + 1}_from_{i - 1}", -127 if self.profile == "ncnn" else -128, 127
-                i = self.put("lookup", [i], table=self.table_of(lambda x: x, t, out), lookup="requantize")
+                ratio = float(t.scale) / float(out.scale)  # quantize.cc
+                table = self.fixed_table(t, out, ratio, ratio) if self.keeps_scale else self.table_of(lambda x: x, t, out)
+                i = self.put("lookup", [i], table=table, lookup="requantize")
             same.append(i)
         shapes = [self.tensors[i].shape for i in same]
         self.new_tensor((sum(s[0] for s in shapes), *shapes[0][1:]), like=like)

@@ -11,6 +11,7 @@ import pytest
 
 import clients
 from programs import ROOT, succeed
+from test_clients_c import compile_and_run
 from test_clients_onnx import LOOSE, counts
 
 pytestmark = pytest.mark.clients
@@ -140,3 +141,21 @@ def test_ncnn(bundle, tmp_path, bits, winograd):
     print(f"ncnn W{bits}: {(apart > 0).sum()} of {apart.size} codes differ, by up to {apart.max()}")
     assert apart.max() <= 1
     assert (b.folder / "ncnn/model.bin").stat().st_size <= .27 * 4 * b.weights
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_litert(bundle, tmp_path, bits):
+    b = bundle("tflite", 100, "--weight-bits", bits)
+    got = clients.run("client_litert.py", tmp_path, b.folder / "model.tflite", x=b.codes("input"))
+    for tensor in list(b.tensors)[1:]:
+        want = b.codes(tensor)
+        differ = got[tensor].reshape(want.shape) != want
+        assert not differ.any(), f"{tensor} ({b.kinds[tensor]}): {differ.sum()} of {differ.size} codes differ"
+    assert got["weight_bytes"] <= (.27 if bits == 8 else .15) * 4 * b.weights
+
+
+@pytest.mark.parametrize("profile, bits", [("cmsis", 8), ("cmsis", 4), ("pow2", 4), ("onnx", 8), ("ncnn", 8)])
+def test_c_source(bundle, profile, bits):
+    b = bundle(profile, 100, "--weight-bits", bits)
+    status, codes = compile_and_run(b.folder)
+    assert status == 0 and codes == b.codes(b.last)[0].transpose(1, 2, 0).ravel().tolist()

@@ -173,3 +173,18 @@ def test_what_onnx_cannot_express_is_refused(library, tmp_path):
         assert error == ("net.cfg: layer 2 [shortcut]: ONNX has no operator for the sum of tensors of different shapes: "
                          "the formats kure, c and hex have")
         assert list(tmp_path.iterdir()) == []
+
+
+def test_the_graph_for_tensorrt_means_the_same(library, tmp_path):
+    """int8, float biases: onnxruntime runs it in float, where a sum near a tie may fall on the other side"""
+    network = export_models.Network(3, "tensorrt", (3, 12, 12))
+    first = network.convolution(8, relu=True)
+    network.convolution(8)
+    network.add(network.last, first)
+    network.maxpool()
+    network.convolution(6)
+    network.average_pool()
+    path = written(library, "kure_write_onnx_qdq", network, [network.last], tmp_path)
+    x, codes = images(network, 4)
+    for kind, (count, most, total) in differing(network, [network.last], codes, clients.run("client_onnxruntime.py", tmp_path, path, 1, x=x)).items():
+        assert most <= 1 and count <= 1e-3 * total, f"{kind}: {count} of {total} codes differ, by up to {most}"

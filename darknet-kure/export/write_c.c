@@ -15,6 +15,7 @@
 #include "bundle.h"
 #include "error.h"
 #include "formats.h"
+#include "window.h"
 #include <c_files.h>
 
 /* The bodies of model_requantize, model_add and model_mean, by arithmetic; S(x): a signed word, F(x): a float32 one. */
@@ -102,40 +103,14 @@ static void image_array(struct writer *w, const char *qualifier, const char *nam
 
 /* ---- weights --------------------------------------------------------------------- */
 
-/* A convolution, or a connected layer as one over the whole image; steps: how far apart weights lie in the array */
-struct window {
-    int rows, channels, height, width;
-    int row_step, y_step, x_step, channel_step;
-};
-
-static struct window window_of(const struct kure_integer_layer *layer, const struct kure_integer_tensor *in)
-{
-    struct window v = {layer->rows, in->channels, in->height, in->width, 0, 0, 0, 1};
-    if (layer->kind == KURE_KIND_CONVOLUTION) {
-        v.channels = in->channels / layer->groups;
-        v.height = v.width = layer->size;
-    }
-    int depthwise = layer->kind == KURE_KIND_CONVOLUTION && layer->groups > 1 && v.channels == 1;
-    v.x_step = depthwise ? v.rows : v.channels;
-    v.y_step = v.width * v.x_step;
-    v.row_step = depthwise ? 1 : v.height * v.y_step;
-    return v;
-}
-
-static enum kure_status weights_array(struct writer *w, const struct kure_integer_layer *layer, const struct window *v, const char *name,
+static enum kure_status weights_array(struct writer *w, const struct kure_integer_layer *layer, const struct kure_window *v, const char *name,
                                       struct kure_error *error)
 {
-    size_t count = (size_t)layer->rows * (size_t)layer->row, plane = (size_t)v->height * (size_t)v->width;
-    uint8_t *ordered = calloc(count + 1, 1);
+    size_t bytes;
+    uint8_t *ordered = kure_window_weights(v, layer, &bytes);
     if (!ordered) return kure_fail_memory(error);
-    for (size_t i = 0; i < count; ++i) {
-        size_t row = i / (size_t)layer->row, c = i % (size_t)layer->row / plane, y = i % plane / (size_t)v->width, x = i % (size_t)v->width;
-        ordered[row * (size_t)v->row_step + y * (size_t)v->y_step + x * (size_t)v->x_step + c * (size_t)v->channel_step] = (uint8_t)layer->codes[i];
-    }
-    int packed = layer->stored_bits == 4;
-    size_t bytes = packed ? (count + 1) / 2 : count;
     begin(w, "static ", "uint8_t", name, "_weights", bytes);
-    for (size_t i = 0; i < bytes; ++i) element(w, i, packed ? (ordered[2 * i] & 15) | (ordered[2 * i + 1] & 15) << 4 : ordered[i]);
+    for (size_t i = 0; i < bytes; ++i) element(w, i, ordered[i]);
     end(w);
     free(ordered);
     return KURE_OK;
@@ -156,7 +131,7 @@ static enum kure_status layer_constants(struct writer *w, const struct kure_inte
     if (layer->table) codes_array(w, "static ", name, "_table", layer->table, 256);
     if (layer->arithmetic != KURE_ARITHMETIC_NONE) words_array(w, name, "_parameter", layer->parameter, 10);
     if (layer->rows == 0) return status;
-    struct window v = window_of(layer, in);
+    struct kure_window v = kure_window(layer, in);
     char from_shape[96], to_shape[96];
     status = weights_array(w, layer, &v, name, error);
     if (layer->bias_codes) {
