@@ -9,7 +9,7 @@ declare -A packages=(
     [build]="gcc g++ make patch xz-utils libjansson-dev libxxhash-dev libnlopt-dev libssl-dev zlib1g-dev"
     [blas]="libopenblas-dev"
     [demo]="dataset-fashion-mnist python3 python3-numpy python3-matplotlib python3-pil"
-    [test]="libcmocka-dev python3-pytest"
+    [test]="libcmocka-dev python3-pytest python3-xxhash"
     [threads]="clang libomp-dev libclang-rt-dev"
     [bench]="python3-torch python3-scipy"
 )

@@ -27,7 +27,9 @@ static enum kure_status check_sum(const char *folder, char *line, int number, ch
 {
     char path[4400], found[KURE_SHA256_TEXT];
     size_t digits = strspn(line, "0123456789abcdef");
-    if (digits != 64 || strncmp(line + 64, "  ", 2) != 0) {
+    int is_text = 1;
+    for (const char *c = line; *c; ++c) is_text &= (unsigned char)*c >= ' ';
+    if (digits != 64 || strncmp(line + 64, "  ", 2) != 0 || !is_text) {
         return kure_fail(error, KURE_ERROR_INPUT, "%s/SHA256SUMS:%d: is not '64 digits, two blanks, name'", folder, number);
     }
     const char *name = line + 66;
@@ -48,6 +50,7 @@ static enum kure_status check_sums(const char *folder, char **names, int count, 
     char *rest = (char *)text, *line;
     int *seen = calloc((size_t)count, sizeof *seen);
     if (!seen) status = kure_fail_memory(error);
+    else if (bytes == 0 || text[bytes - 1] != '\n') status = kure_fail(error, KURE_ERROR_INPUT, "%s/SHA256SUMS: is cut: its last line does not end", folder);
     while (status == KURE_OK && (line = strsep(&rest, "\n")) != NULL && *line) {
         status = check_sum(folder, line, ++lines, names, count, error);
         for (int i = 0; status == KURE_OK && i < count; ++i) seen[i] |= strcmp(names[i], line + 66) == 0;
