@@ -182,7 +182,7 @@ static json_t *json_profile(const struct kure_integer_model *m)
     const struct kure_profile *p = kure_profile(kure_profile_find(m->profile));
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "name", p->name, "arithmetic", kure_arithmetic_name(p->arithmetic), "weights",
                      p->keys[KURE_QUANTIZED_WEIGHTS], "activations", p->keys[KURE_QUANTIZED_ACTIVATIONS], "biases",
-                     kure_arithmetic_rules(p->arithmetic)->float_bias ? "float32" : "int32 of scale input * weight, rounded half away", "source", p->source);
+                     kure_arithmetic_rules(p->arithmetic)->float_bias ? "float32" : "int32 of scale input * weight", "source", p->source);
 }
 
 /* ---- the whole -------------------------------------------------------------------------- */

@@ -161,9 +161,10 @@ static void write_words(struct rows *w, struct kure_weights_report *report)
                                     .one_product = to->kind == KURE_KIND_CONNECTED && to->one_scale};
         rules->row(&s, to->multipliers[r]);
         if (!to->bias_codes) continue;
-        double step = (double)s.in * (double)s.weight;
-        to->bias_codes[r] = (int32_t)round((double)to->biases[r] / step);
-        report->bias_error = fmax(report->bias_error, fabs(to->bias_codes[r] * step - (double)to->biases[r]) / (double)s.out);
+        double step = (double)s.in * (double)s.weight, code = (double)to->biases[r] / step;
+        int is_exact = rules->ties_up && (int32_t)to->multipliers[r][1] > 0;
+        to->bias_codes[r] = (int32_t)(is_exact ? floor(code) : round(code));
+        if (!is_exact) report->bias_error = fmax(report->bias_error, fabs(to->bias_codes[r] - code) * step / (double)s.out);
     }
 }
 
