@@ -21,7 +21,8 @@ pytestmark = pytest.mark.sanitize
 
 
 def small(**quantization):
-    text = networks.net(width=8, height=8, batch=2, subdivisions=1, learning_rate=0.01) + networks.conv(4) + networks.conv(5, stride=2) + networks.classifier_head(3)
+    text = (networks.net(width=8, height=8, batch=2, subdivisions=1, learning_rate=0.01) + networks.conv(4) + networks.conv(5, stride=2)
+            + networks.classifier_head(3))
     return exported.with_quantization(text, **{**dict(profile="onnx"), **quantization})
 
 
@@ -141,12 +142,14 @@ def test_a_full_disk(build, folder):
     """On a file system of 64 KiB the golden vectors find no room: nothing stays."""
     small_disk = folder / "disk"
     small_disk.mkdir()
-    script = f"mount -t tmpfs -o size=64k none {small_disk} && exec {build.program('darknet')} kure export net.cfg net.weights -o disk/net.edge --golden 100"
-    result = subprocess.run(["unshare", "-rm", "sh", "-c", script + "; "], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            check=False)
-    if "unshare" in result.stderr or "mount:" in result.stderr:
+    command = f"{build.program('darknet')} kure export net.cfg net.weights -o disk/net.edge --golden 100"
+    script = f"mount -t tmpfs -o size=64k none {small_disk} || exit 3; {command}; status=$?; ls -A disk > left; exit $status"
+    result = subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, check=False)
+    if "unshare:" in result.stderr or "mount:" in result.stderr:
         pytest.skip("no user namespaces here: " + result.stderr.strip())
     refuse(result, "cannot be", "No space left")
+    assert (folder / "left").read_text() == ""
 
 
 def test_a_full_disk_keeps_nothing(build, folder):
@@ -280,7 +283,8 @@ def test_calibrated_now(build, tmp_path, pictures):
     (networks.section("shortcut", activation="linear", alpha=0, **{"from": -1}), ("layer 1 [shortcut]", "alpha=0")),
 ))
 def test_no_integer_form(layers, words, build, tmp_path):
-    text = exported.with_quantization(networks.net(width=8, height=8, batch=2, subdivisions=1) + networks.conv(4) + layers + networks.classifier_head(3), profile="onnx")
+    text = networks.net(width=8, height=8, batch=2, subdivisions=1) + networks.conv(4) + layers + networks.classifier_head(3)
+    text = exported.with_quantization(text, profile="onnx")
     exported.train(build, tmp_path, text, 1)
     refuse(export(build, tmp_path), "net.cfg", *words)
     assert nothing_left(tmp_path)

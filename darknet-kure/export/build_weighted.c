@@ -35,8 +35,8 @@ static enum kure_status report_rows(const struct kure_builder *b, const struct k
                                    layer->source_rows ? layer->source_rows[report->larger_row] : report->larger_row, report->largest);
     }
     if (status == KURE_OK && report->bias_error > COARSE) {
-        status = kure_builder_note(b, "int32 biases are rounded by up to %.2g codes of the output: steps of sums are coarse: more weight_bits, or profile=ncnn or "
-                                   "tensorrt, whose biases are float32", report->bias_error);
+        status = kure_builder_note(b, "int32 biases are rounded by up to %.2g codes of the output: steps of sums are coarse: more weight_bits, or "
+                                   "profile=ncnn or tensorrt, whose biases are float32", report->bias_error);
     }
     return status;
 }

@@ -57,7 +57,8 @@ static enum kure_status check_sums(const char *folder, char **names, int count, 
     }
     for (int i = 0; status == KURE_OK && i < count; ++i) {
         if (!seen[i] && strcmp(names[i], "SHA256SUMS") != 0) {
-            status = kure_fail(error, KURE_ERROR_INPUT, "%s/%s: SHA256SUMS does not name it: it is no part of the bundle, or the sums are cut", folder, names[i]);
+            status = kure_fail(error, KURE_ERROR_INPUT, "%s/%s: SHA256SUMS does not name it: it is no part of the bundle, or the sums are cut", folder,
+                               names[i]);
         }
     }
     free(seen);
@@ -89,10 +90,13 @@ static enum kure_status check_file(const char *folder, const char *name, const j
     const char *xxh3 = json_string_value(json_object_get(entry, "xxh3_128"));
     const json_t *bytes = json_object_get(entry, "bytes");
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    if (!xxh3 || !json_is_integer(bytes)) return kure_fail(error, KURE_ERROR_INPUT, "%s/manifest.json: files: '%.60s' has no 'bytes' and 'xxh3_128'", folder, name);
+    if (!xxh3 || !json_is_integer(bytes)) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s/manifest.json: files: '%.60s' has no 'bytes' and 'xxh3_128'", folder, name);
+    }
     if (stat(path, &info) != 0) return kure_fail(error, KURE_ERROR_FILE, "%s: is missing: manifest.json names it", path);
     if (info.st_size != json_integer_value(bytes)) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s: has %lld bytes, manifest.json says %lld", path, (long long)info.st_size, (long long)json_integer_value(bytes));
+        return kure_fail(error, KURE_ERROR_INPUT, "%s: has %lld bytes, manifest.json says %lld", path, (long long)info.st_size,
+                         (long long)json_integer_value(bytes));
     }
     enum kure_status status = kure_hash_file(path, hash, error);
     *all += (uint64_t)info.st_size;
@@ -172,7 +176,8 @@ enum kure_status kure_manifest_compare(const char *folder, const struct kure_mod
             status = kure_fail(error, KURE_ERROR_INPUT, "%s: manifest.json says profile '%.24s', model.kure '%s'", folder, profile ? profile : "",
                                kure_runtime_profile(model));
         } else if (json_array_size(tensors) != model->layer_count + 1) {
-            status = kure_fail(error, KURE_ERROR_INPUT, "%s: manifest.json has %zu tensors, model.kure %u", folder, json_array_size(tensors), model->layer_count + 1);
+            status = kure_fail(error, KURE_ERROR_INPUT, "%s: manifest.json has %zu tensors, model.kure %u", folder, json_array_size(tensors),
+                               model->layer_count + 1);
         }
         for (uint32_t i = 0; status == KURE_OK && i <= model->layer_count; ++i) {
             status = compare_tensor(folder, json_array_get(tensors, i), model, i, error);
