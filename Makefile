@@ -46,7 +46,7 @@ ifneq ($(SANITIZE),)
 OURS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
 endif
 ifneq ($(wildcard $(SYSROOT)),)
-INCLUDES += -I$(SYSROOT)/usr/include
+INCLUDES += -I$(SYSROOT)/usr/include -I$(SYSROOT)/usr/include/$(shell gcc -print-multiarch)
 endif
 HOST_INCLUDES := -Idarknet-kure/adapter -Idarknet-kure/export -I$(TREE)/include -I$(TREE)/src -DKURE
 ifeq ($(GPU),1)

@@ -315,6 +315,12 @@ def test_wrong_command_lines(options, words, build, folder):
     assert nothing_left(folder)
 
 
+def test_before_the_simulation_begins(build, tmp_path):
+    exported.train(build, tmp_path, small(start=5), 2)
+    result = succeed(export(build, tmp_path))
+    assert "start=5" in result.stderr and "2 updates" in result.stderr
+
+
 def test_keys_beside_a_section(build, folder):
     refuse(export(build, folder, "--weight-bits", "4"), "net.cfg", "[quantization]", "contradict")
 
