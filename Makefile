@@ -46,7 +46,7 @@ ifneq ($(SANITIZE),)
 OURS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
 endif
 ifneq ($(wildcard $(SYSROOT)),)
-INCLUDES += -I$(SYSROOT)/usr/include
+INCLUDES += -I$(SYSROOT)/usr/include -I$(SYSROOT)/usr/include/$(shell gcc -print-multiarch)
 endif
 HOST_INCLUDES := -Idarknet-kure/adapter -Idarknet-kure/export -I$(TREE)/include -I$(TREE)/src -DKURE
 ifeq ($(GPU),1)
@@ -245,11 +245,12 @@ docs: all
 	@$(PYTHON) scripts/docs.py
 
 ifeq ($(KURE),1)
-install: $(BUILD)/darknet
+install: $(BUILD)/darknet $(BUILD)/kure-run
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib
 	install -m 755 $(BUILD)/darknet $(DESTDIR)$(PREFIX)/bin/darknet-kure
 	install -m 644 darknet-kure/include/*.h $(DESTDIR)$(PREFIX)/include
-	install -m 644 $(BUILD)/libkure.a $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(BUILD)/kure-run $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(BUILD)/libkure.a $(BUILD)/libkure_runtime.a $(DESTDIR)$(PREFIX)/lib
 else
 install:
 	@echo "make install KURE=$(KURE): there is no plugin to install" >&2; exit 1
@@ -260,7 +261,7 @@ clean:
 
 help:
 	@sed -n 's/^#H //p' $(firstword $(MAKEFILE_LIST))
-#H make                    build/darknet: Debian's Darknet, patched, with the plugin
+#H make                    build/darknet: Debian's Darknet, patched, with the plugin; build/kure-run
 #H make demo               the whole story on Fashion-MNIST in under ten minutes: build/demo/report.html
 #H make test               everything that must hold, from nothing
 #H make paper              README's tables, three seeds: the demo, then quantization-aware training (about two hours)
@@ -268,7 +269,8 @@ help:
 #H make check-patches      patches apply, build and come out, on Debian's tree and upstream's
 #H make setup              install every Debian package that the targets above need
 #H make patch DARKNET=DIR  apply the patches to your own tree; make unpatch takes them out
-#H make install PREFIX=    bin/darknet-kure, lib/libkure.a, include/
+#H make fuzz               libFuzzer on the reader of integer models, FUZZ_SECONDS=600
+#H make install PREFIX=    bin/darknet-kure, bin/kure-run, lib/libkure.a, lib/libkure_runtime.a, include/
 #H make golden, docs       regenerate golden test values; cfg/README.md from keys.def
 #H make clean              remove build/
 #H

@@ -24,7 +24,8 @@ def pack_nibbles(codes):
 
 class Tensor:
     def __init__(self, shape, scale=1.0, zero_point=0, low=-128, high=127, bits=8, name=""):
-        self.shape, self.scale, self.zero_point, self.low, self.high, self.bits, self.name = tuple(shape), np.float32(scale), zero_point, low, high, bits, name
+        self.shape, self.scale, self.zero_point, self.name = tuple(shape), np.float32(scale), zero_point, name
+        self.low, self.high, self.bits = low, high, bits
         self.place = self.last_reader = None
 
     @property

@@ -44,7 +44,7 @@ class Maker:
         if self.arithmetic == "float32":
             words[:, 0] = reference.word_of(want)
         elif self.arithmetic.startswith("float32"):
-            scale, last = np.exp2(rng.uniform(-12, -6)), np.exp2(rng.uniform(-6, 0))
+            last = np.exp2(rng.uniform(-6, 0))
             words[:, 0] = reference.word_of(want * last)
             words[:, 1] = reference.word_of(rng.normal(0, 2.0 ** (self.bits - 4), rows) * last)
             parameter[2:] = reference.word_of([self.slope(), 1 / last if self.arithmetic == "float32_multiplied" else last])

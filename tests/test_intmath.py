@@ -160,6 +160,31 @@ def test_the_reference_fuses():
         assert errors[1] == min(errors), (a[i], b[i], c[i], got[i])
 
 
+def nearest_24_bits(x):
+    """The integer nearest to the fraction x that has 24 bits, ties to even"""
+    bits = max(abs(x).__floor__().bit_length() - 24, 0)
+    return round(x / 2 ** bits) * 2 ** bits
+
+
+def test_sums_that_a_tiny_number_decides(library):
+    """b * ratio is an integer beyond 24 bits, often in the middle between two floats: what is added, however little,
+    takes it to one side."""
+    rng = np.random.default_rng(7)
+    decided = 0
+    for trial in range(600):
+        ratio = int(rng.integers(2 ** 23, 2 ** 24)) * (-1) ** trial
+        tiny = (0 if trial % 10 == 0 else 1) * rng.choice([-1, 1]) * 2.0 ** -int(rng.integers(-30, 75))
+        b = np.arange(-15, 16)
+        w = np.zeros(7, dtype=np.uint32)
+        w[:3] = reference.word_of([1, ratio, tiny])
+        got = library.elements("add_float32", np.zeros(31, dtype=np.int32), b.astype(np.int32), w)
+        want = [nearest_24_bits(Fraction(int(i) * ratio) + Fraction(float(tiny))) for i in b]
+        plain = [nearest_24_bits(Fraction(int(i) * ratio)) for i in b]
+        decided += sum(abs(tiny) < 1e-9 and p != q for p, q in zip(want, plain))
+        differing(f"ratio {ratio}, {tiny}", got, np.clip(want, -reference.MOST, reference.MOST), b)
+    assert decided > 100
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 16, 49, 169, 2 ** 23])
 def test_means(library, n):
     rng = np.random.default_rng(4)

@@ -10,8 +10,6 @@ import subprocess
 import numpy as np
 import pytest
 
-import integer_reference as reference
-import model_file
 import programs
 import runtime
 from model_file import change, offset_of, seal
@@ -166,6 +164,23 @@ def test_overwritten_before_it_is_read(library):
 
 
 # ---- arrays -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("record,field,index", [("header", "tensors", 0), ("header", "layers", 0), ("header", "pixel_table", 0), ("layer", "inputs", 0),
+                                                ("layer", "weights", 0), ("layer", "biases", 0), ("layer", "multipliers", 0), ("layer", "table", 1),
+                                                ("layer", "weights", 3), ("layer", "weights", 9)])
+def test_arrays_that_end_outside(library, record, field, index):
+    """They begin in the file; the last byte that they need is the first behind it."""
+    data = network().write()
+    bytes_of = {"tensors": 64 * (LAYERS + 1), "layers": 96 * LAYERS, "pixel_table": 256, "inputs": 4, "biases": 16, "multipliers": 32, "table": 256,
+                "weights": {0: 4 * 36, 3: 5 * 16 // 2, 9: 3 * 16}[index] if field == "weights" else 0}[field]
+    refused(library, change(data, offset_of(record, field, index, LAYERS), len(data) - bytes_of + 1), "OUTSIDE", field)
+
+
+def test_checksum(library):
+    data = bytearray(network().write())
+    data[12] ^= 1
+    refused(library, bytes(data), "CHECKSUM", "checksum", "header", 0)
+
 
 def one_layer(arithmetic="float32", weight_bits=8, **change_arrays):
     m = Maker(24, arithmetic, (3, 1, 1))

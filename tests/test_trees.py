@@ -101,7 +101,7 @@ def test_libraries_of_another_header_are_refused(build, tree, tmp_path):
 
 
 def test_targets_that_cannot_work_say_so(tmp_path):
-    for target, word in (("fuzz", "No rule"), ("install", "no plugin to install")):
+    for target, word in (("fuss", "No rule"), ("install", "no plugin to install")):
         result = make(target, "KURE=0", f"BUILD={tmp_path}/build", f"PREFIX={tmp_path}/installed")
         assert result.returncode != 0 and word in result.stderr, programs.describe(result)
         assert not (tmp_path / "installed").exists() and not (tmp_path / "build" / "darknet").exists()

@@ -192,6 +192,8 @@ static int print_help(void)
     return 0;
 }
 
+enum { MOST_GOLDEN = 1000 };
+
 static const struct option others[] = {
     {"output", required_argument, NULL, 'o'}, {"force", no_argument, NULL, 'f'},         {"profile", required_argument, NULL, 'p'},
     {"formats", required_argument, NULL, 'm'}, {"data", required_argument, NULL, 'd'},   {"images", required_argument, NULL, 'i'},
@@ -210,7 +212,8 @@ static int check_request(struct request *r)
     if (r->threads > 1) return kure_usage_error("export", "--threads %d: this build has OPENMP=0", r->threads);
 #endif
     const struct kure_output_option outputs[] = {{"--csv", r->csv}, {"--json", r->json}};
-    int status = kure_check_outputs("export", outputs, 2, (const char *const[]){r->integer.cfg, r->integer.weights, r->integer.data ? r->integer.data : r->integer.cfg, NULL});
+    const char *const inputs[] = {r->integer.cfg, r->integer.weights, r->integer.data, NULL};
+    int status = kure_check_outputs("export", outputs, 2, inputs);
     return status ? status : -1;
 }
 
@@ -247,7 +250,8 @@ static int parse_options(int argc, char **argv, struct request *r)
         case 'i':
         case 't':
         case 'g':
-            if (!(*counts[c] = kure_take_count("export", options[which].name, optarg, c == 't' ? KURE_MOST_THREADS : c == 'g' ? 1000 : KURE_MOST_COUNT))) return 2;
+            *counts[c] = kure_take_count("export", options[which].name, optarg, c == 't' ? KURE_MOST_THREADS : c == 'g' ? MOST_GOLDEN : KURE_MOST_COUNT);
+            if (!*counts[c]) return 2;
             break;
         case 1: status = kure_points_set_option(&r->integer.points, options[which].name, optarg, &error); break;
         default: return kure_wrong_option("export", c, argv, options);

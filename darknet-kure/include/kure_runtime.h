@@ -109,8 +109,8 @@ enum kure_tensor_word {
     KURE_TENSOR_WORDS
 };
 /* Two tensors may lie on the same bytes if one is written after the last reader of the
- * other. The output of that last reader itself may take the place of its input if the layer
- * is a LOOKUP, or an ADD of inputs of one shape, and both begin at the same byte. */
+ * other. The output of that last reader itself may take the place of its first input if the
+ * layer is a LOOKUP, or an ADD of inputs of one shape, and both begin at the same byte. */
 
 enum kure_layer_word {
     KURE_LAYER_KIND,        /* enum kure_model_kind */
@@ -203,7 +203,8 @@ enum kure_reorg {
  *
  * ADD, parameter[0..]:
  *   FLOAT32             ratio_a, ratio_b, fixed: scale_a / scale_out, scale_b / scale_out, zero_point_out -
- *                       (ratio_a * zero_point_a + ratio_b * zero_point_b): QLinearAdd on x86 with FMA; |ratio| < 2^20
+ *                       (ratio_a * zero_point_a + ratio_b * zero_point_b): QLinearAdd on x86 with FMA; |ratio| <= 2^20,
+ *                       |fixed| <= 2^30
  *   FLOAT32_MULTIPLIED  step_a, step_b, slope, last: v = a * step_a + b * step_b, without zero points
  *   FLOAT32_DIVIDED     the same
  *   DOUBLE_ROUNDING     multiplier_a, shift_a, multiplier_b, shift_b, multiplier, shift (-31 .. 0), left (0 .. 20)

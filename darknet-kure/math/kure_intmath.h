@@ -8,7 +8,7 @@
  * the code which the target stores (it would wrap or be undefined beyond int32).
  *
  *   FLOAT32           onnxruntime core/mlas/lib/quantize.cpp (MlasRequantizeOutput), qladd.cpp and
- *                     intrinsics/avx2/qladd_avx2.cpp, qlgavgpool.cpp; XNNPACK src/qs8-requantization
+ *                     intrinsics/avx2/qladd_avx2.cpp, qlgavgpool.cpp; XNNPACK src/xnnpack/requantization.h
  *   FLOAT32_MULTIPLIED   ncnn src/layer/convolution.cpp, quantize.cpp, requantize.cpp, fused_activation.h
  *   FLOAT32_DIVIDED   ONNX QuantizeLinear-21 and DequantizeLinear-21; TensorRT, explicit quantization
  *   DOUBLE_ROUNDING, SINGLE_ROUNDING   TensorFlow Lite kernels/internal/common.cc, reference/integer_ops/{add,pooling}.h,

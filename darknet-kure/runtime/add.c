@@ -14,7 +14,8 @@ void kure_add_run(const struct kure_model *m, const struct kure_placed_layer *v,
     int8_t *out = (int8_t *)arena + v->out.place;
     uint32_t stride = b->width / a->width ? b->width / a->width : 1, sample = a->width / b->width ? a->width / b->width : 1;
     uint32_t channels = least(a->channels, b->channels), height = least(a->height, b->height), width = least(a->width, b->width);
-    struct kure_rescale r = {.zero_a = a->zero_point, .zero_b = b->zero_point, .zero_point = v->out.zero_point, .low = v->out.low, .high = v->out.high};
+    struct kure_rescale r = {.zero_a = a->zero_point, .zero_b = b->zero_point,
+                             .zero_point = v->out.zero_point, .low = v->out.low, .high = v->out.high};
     (void)work;
     arithmetic->load_add(&r, v->l.parameter);
     if (v->l.table) {

@@ -18,6 +18,7 @@ static const struct word_limits {
     [KURE_WORD_STEP] = {KURE_MODEL_LEAST_EXPONENT, KURE_MODEL_MOST_EXPONENT, 1, 0, 1},
     [KURE_WORD_NUMBER] = {KURE_MODEL_LEAST_EXPONENT, KURE_MODEL_MOST_EXPONENT, 1, 1, 1},
     [KURE_WORD_RATIO] = {KURE_MODEL_LEAST_EXPONENT, 20, 1, 0, 1},
+    [KURE_WORD_FIXED] = {KURE_MODEL_LEAST_EXPONENT, 30, 1, 1, 1},
     [KURE_WORD_SLOPE] = {KURE_MODEL_LEAST_SLOPE_EXPONENT, KURE_MODEL_MOST_SLOPE_EXPONENT, 1, 1, 0},
     [KURE_WORD_MULTIPLIER] = {0, INT32_MAX, 0, 0, 0},
     [KURE_WORD_SHIFT] = {-31, 30, 0, 0, 0},
@@ -152,7 +153,8 @@ LOOPS(half_away, kure_requantize_shift(x, r->fixed.shift, KURE_TIES_AWAY),
 #define FLOAT_MEAN {KURE_WORD_SCALE, ZERO, KURE_WORD_SLOPE, KURE_WORD_FACTOR}
 #define FLOAT_ADD {KURE_WORD_STEP, KURE_WORD_STEP, KURE_WORD_SLOPE, KURE_WORD_FACTOR, ZERO, ZERO, ZERO}
 #define FIXED_SCALE {KURE_WORD_MULTIPLIER, KURE_WORD_SHIFT}
-#define FIXED_ADD {KURE_WORD_MULTIPLIER, KURE_WORD_RIGHT, KURE_WORD_MULTIPLIER, KURE_WORD_RIGHT, KURE_WORD_MULTIPLIER, KURE_WORD_RIGHT, KURE_WORD_LEFT}
+#define FACTOR_RIGHT KURE_WORD_MULTIPLIER, KURE_WORD_RIGHT
+#define FIXED_ADD {FACTOR_RIGHT, FACTOR_RIGHT, FACTOR_RIGHT, KURE_WORD_LEFT}
 #define SHIFT_SCALE {ZERO, KURE_WORD_POWER}
 #define SHIFT_MEAN {ZERO, KURE_WORD_MEAN_POWER, ZERO, ZERO}
 #define SHIFT_ADD {KURE_WORD_ALIGN, KURE_WORD_ALIGN, KURE_WORD_POWER, ZERO, ZERO, ZERO, ZERO}
@@ -161,7 +163,7 @@ LOOPS(half_away, kure_requantize_shift(x, r->fixed.shift, KURE_TIES_AWAY),
 const struct kure_arithmetic_row kure_arithmetic_rows[KURE_ARITHMETICS] = {
     [KURE_ARITHMETIC_NONE] = {.name = "none"},
     [KURE_ARITHMETIC_FLOAT32] = {"float32", {KURE_WORD_SCALE, ZERO}, NONE, {KURE_WORD_SCALE, ZERO, ZERO, ZERO},
-                                 {KURE_WORD_RATIO, KURE_WORD_RATIO, KURE_WORD_NUMBER, ZERO, ZERO, ZERO, ZERO}, 1, 0, load_scale, load_nothing,
+                                 {KURE_WORD_RATIO, KURE_WORD_RATIO, KURE_WORD_FIXED, ZERO, ZERO, ZERO, ZERO}, 1, 0, load_scale, load_nothing,
                                  load_add_ratios, float32_requantize, float32_mean, float32_add},
     [KURE_ARITHMETIC_FLOAT32_MULTIPLIED] = {"float32_multiplied", FLOAT_SCALE, FLOATS, FLOAT_MEAN, FLOAT_ADD, 0, 0, load_scale, load_last,
                                             load_add_steps, multiplied_requantize, multiplied_mean, multiplied_add},

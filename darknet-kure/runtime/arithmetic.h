@@ -11,7 +11,8 @@ enum kure_word_type {
     KURE_WORD_SCALE,      /* float32 >= 0 */
     KURE_WORD_STEP,       /* float32, not 0 */
     KURE_WORD_NUMBER,     /* float32 */
-    KURE_WORD_RATIO,      /* float32, not 0, below 2^20 */
+    KURE_WORD_RATIO,      /* float32, not 0, up to 2^20 */
+    KURE_WORD_FIXED,      /* float32, up to 2^30 */
     KURE_WORD_SLOPE,      /* float32 >= 0 */
     KURE_WORD_MULTIPLIER, /* 0 .. 2^31-1 */
     KURE_WORD_SHIFT,      /* -31 .. 30 */

@@ -125,8 +125,8 @@ enum kure_runtime_status kure_convolution_check(struct kure_check *c, const stru
     KURE_TRY(kure_check_range(c, "groups", v->l.groups, 1, v->a.channels < v->out.channels ? v->a.channels : v->out.channels));
     KURE_TRY(kure_check_shape(c, "channels of the input beyond a multiple of groups", v->a.channels % v->l.groups, 0));
     KURE_TRY(kure_check_shape(c, "channels of the output beyond a multiple of groups", v->out.channels % v->l.groups, 0));
-    int64_t height = (int64_t)v->a.height + 2 * (int64_t)v->l.padding - v->l.size, width = (int64_t)v->a.width + 2 * (int64_t)v->l.padding - v->l.size;
-    KURE_TRY(kure_check_range(c, "size", v->l.size, 1, (v->a.height < v->a.width ? v->a.height : v->a.width) + 2 * (int64_t)v->l.padding));
+    int64_t around = 2 * (int64_t)v->l.padding, height = v->a.height + around - v->l.size, width = v->a.width + around - v->l.size;
+    KURE_TRY(kure_check_range(c, "size", v->l.size, 1, (v->a.height < v->a.width ? v->a.height : v->a.width) + around));
     KURE_TRY(check_output(c, v, v->out.channels, height / v->l.stride + 1, width / v->l.stride + 1));
     uint64_t row = (uint64_t)(v->a.channels / v->l.groups) * v->l.size * v->l.size;
     KURE_TRY(kure_check_range(c, "weights of a row", (int64_t)row, 1, KURE_MODEL_MOST_ELEMENTS));
@@ -148,11 +148,11 @@ enum kure_runtime_status kure_maxpool_check(struct kure_check *c, const struct k
     KURE_TRY(kure_check_range(c, "padding", v->l.padding, 0, 2 * (int64_t)v->l.size - 1)); /* the first window holds an element */
     uint32_t shorter = v->a.height < v->a.width ? v->a.height : v->a.width;
     KURE_TRY(kure_check_range(c, "size", v->l.size, 1, (int64_t)shorter + v->l.padding));
-    int64_t down = ((int64_t)v->a.height + v->l.padding - v->l.size) / v->l.stride, right = ((int64_t)v->a.width + v->l.padding - v->l.size) / v->l.stride;
+    int64_t size = v->l.size, stride = v->l.stride, padding = v->l.padding;
+    int64_t down = (v->a.height + padding - size) / stride, right = (v->a.width + padding - size) / stride;
     KURE_TRY(check_output(c, v, v->a.channels, down + 1, right + 1));
-    KURE_TRY(kure_check_range(c, "first row of the last window", down * v->l.stride - v->l.padding / 2, -(int64_t)v->l.padding, (int64_t)v->a.height - 1));
-    return kure_check_range(c, "first column of the last window", right * v->l.stride - v->l.padding / 2, -(int64_t)v->l.padding,
-                            (int64_t)v->a.width - 1);
+    KURE_TRY(kure_check_range(c, "first row of the last window", down * stride - padding / 2, -padding, (int64_t)v->a.height - 1));
+    return kure_check_range(c, "first column of the last window", right * stride - padding / 2, -padding, (int64_t)v->a.width - 1);
 }
 
 enum kure_runtime_status kure_average_pool_check(struct kure_check *c, const struct kure_placed_layer *v)

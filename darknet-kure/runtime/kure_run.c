@@ -32,7 +32,7 @@ static const char usage[] =
 struct options {
     const char *model, *output, *dump;
     enum kure_run_format format;
-    long top;
+    long top; /* -1: not given */
     int time;
 };
 
@@ -71,7 +71,8 @@ static int fail_model(const char *path, const struct kure_runtime_error *e)
 /* ---- running ---------------------------------------------------------------------- */
 
 /* The K largest values of a tensor, the first of equals first */
-static void print_top(const struct kure_model *model, const char *path, size_t image, size_t images, uint32_t tensor, const signed char *codes, long top)
+static void print_top(const struct kure_model *model, const char *path, size_t image, size_t images, uint32_t tensor, const signed char *codes,
+                      long top)
 {
     struct kure_model_tensor t = kure_runtime_tensor(model, tensor);
     signed char last_code = 127;
@@ -143,7 +144,10 @@ static int run_files(const struct options *o, const struct kure_model *model, ch
     double time = 0;
     size_t images = 0;
     if (!kure_run_output_open(&output, o->output)) return 0;
-    if (!kure_run_dump_open(&dump, o->dump, model)) return kure_run_output_close(&output, 0), 0;
+    if (!kure_run_dump_open(&dump, o->dump, model)) {
+        kure_run_output_close(&output, 0);
+        return 0;
+    }
     void *arena = malloc(kure_runtime_arena_bytes(model));
     int ok = arena ? 1 : kure_run_fail("%s: not enough memory for its arena of %zu bytes", o->model, kure_runtime_arena_bytes(model));
     for (int i = 0; ok && i < count; i++) ok = run_file(o, model, arena, inputs[i], &output, &dump, &time, &images);
@@ -161,7 +165,9 @@ static int parse_format(const char *text, enum kure_run_format *format)
 {
     static const char *const names[] = {[KURE_RUN_CODES] = "codes", [KURE_RUN_FLOAT32] = "float32", [KURE_RUN_PIXELS] = "pixels"};
     for (int i = KURE_RUN_CODES; i <= KURE_RUN_PIXELS; i++) {
-        if (strcmp(text, names[i]) == 0) return *format = (enum kure_run_format)i, 1;
+        if (strcmp(text, names[i])) continue;
+        *format = (enum kure_run_format)i;
+        return 1;
     }
     return kure_run_fail("--input=%s: must be codes, float32 or pixels", text);
 }
@@ -180,7 +186,7 @@ int main(int argc, char **argv)
     static const struct option long_options[] = {{"input", required_argument, NULL, INPUT}, {"top", required_argument, NULL, TOP},
                                                  {"output", required_argument, NULL, OUTPUT}, {"dump", required_argument, NULL, DUMP},
                                                  {"time", no_argument, NULL, TIME}, {"help", no_argument, NULL, HELP}, {NULL, 0, NULL, 0}};
-    struct options o = {.top = 5};
+    struct options o = {.top = -1};
     struct kure_run_bytes file;
     struct kure_model model;
     struct kure_runtime_error error;
@@ -199,12 +205,14 @@ int main(int argc, char **argv)
         }
     }
     if (ok && optind == argc) ok = kure_run_fail("the model is missing; kure-run --help says more");
-    if (ok && optind + 1 == argc && (o.output || o.dump || o.time || o.format)) ok = kure_run_fail("there is no INPUT for these options to act on");
+    int inputs = ok ? argc - optind - 1 : 0;
+    if (ok && !inputs && (o.output || o.dump || o.time || o.format || o.top >= 0)) ok = kure_run_fail("there is no INPUT for these options");
     if (!ok) return 2;
     o.model = argv[optind];
+    if (o.top < 0) o.top = 5;
     if (!kure_run_read(o.model, &file)) return 1;
     if (kure_runtime_open(&model, file.data, file.size, &error) != KURE_RUNTIME_OK) ok = fail_model(o.model, &error);
-    else if (optind + 1 < argc) ok = run_files(&o, &model, argv + optind + 1, argc - optind - 1);
+    else if (inputs) ok = run_files(&o, &model, argv + optind + 1, inputs);
     else kure_run_describe(&model);
     if (ok && (fflush(stdout) || ferror(stdout))) ok = kure_run_fail("standard output: %s", strerror(errno));
     free(file.data);

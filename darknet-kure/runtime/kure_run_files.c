@@ -123,7 +123,6 @@ int kure_run_images(const struct kure_model *model, const char *path, enum kure_
 
 static int name_part(struct kure_run_output *o, const char *path)
 {
-    o->path = path;
     int n = snprintf(o->part, sizeof o->part, "%s.part", path);
     return n > 0 && (size_t)n < sizeof o->part - 64 ? 1 : kure_run_fail("%s: the name is too long", path);
 }
@@ -132,9 +131,11 @@ int kure_run_output_open(struct kure_run_output *o, const char *path)
 {
     *o = (struct kure_run_output){0};
     if (!path) return 1;
-    if (!name_part(o, path)) return o->path = NULL, 0;
+    if (!name_part(o, path)) return 0;
     o->file = fopen(o->part, "wb");
-    return o->file ? 1 : (o->path = NULL, kure_run_fail("%s: %s", path, strerror(errno)));
+    if (!o->file) return kure_run_fail("%s: %s", o->part, strerror(errno));
+    o->path = path;
+    return 1;
 }
 
 int kure_run_output_write(struct kure_run_output *o, const signed char *codes, size_t n)
@@ -168,8 +169,10 @@ int kure_run_dump_open(struct kure_run_output *o, const char *path, const struct
     *o = (struct kure_run_output){.model = model};
     if (!path) return 1;
     if (lstat(path, &status) == 0) return kure_run_fail("%s: exists already; --dump makes a new folder", path);
-    if (!name_part(o, path)) return o->path = NULL, 0;
-    return mkdir(o->part, 0777) == 0 ? 1 : (o->path = NULL, kure_run_fail("%s: %s", o->part, strerror(errno)));
+    if (!name_part(o, path)) return 0;
+    if (mkdir(o->part, 0777)) return kure_run_fail("%s: %s", o->part, strerror(errno));
+    o->path = path;
+    return 1;
 }
 
 int kure_run_dump_write(struct kure_run_output *o, uint32_t tensor, const signed char *codes, size_t n)

@@ -21,9 +21,7 @@ static const struct input_rounding {
 /* The code of the float that has these bits, less the zero point */
 static int32_t code_of(uint32_t bits, struct kure_soft factor, struct input_rounding rounding)
 {
-    uint32_t field = bits >> 23 & 0xff;
-    if (field == 0) return 0;
-    if (field == 255) return bits & 0x7fffff ? 0 : bits >> 31 ? INT16_MIN : INT16_MAX;
+    if ((bits >> 23 & 0xff) == 255) return bits & 0x7fffff ? 0 : bits >> 31 ? INT16_MIN : INT16_MAX;
     struct kure_soft x = kure_soft_float(bits);
     return kure_soft_round(rounding.multiplies ? kure_soft_multiply(x, factor) : kure_soft_divide(x, factor), rounding.ties);
 }
