@@ -300,6 +300,7 @@ void kure_simulate_forward(layer l, network net)
     own.output = s->raw;
     own.activation = LINEAR;
     s->forward(own, net);
+    if (!net.train && is_on(k)) kure_target_biases(k, i, &l, s->raw);
     const float *x = s->raw;
     if (s->activation != LINEAR) {
         if (s->before.q.bits) pass_quantizer(k, &s->before, &l, i, USE_BEFORE, net.train, x, l.output);

@@ -1,13 +1,19 @@
 /*
- * simulate_target.c: where a target does not round a real value to the nearest code, but goes
- * from codes to codes: LEAKY_RELU and AVERAGE_POOL_2D of TensorFlow Lite and CMSIS-NN. Gradients
- * pass as through the quantizers.
+ * simulate_target.c: where a target does not round a real value to the nearest code.
+ *
+ * It goes from codes to codes: LEAKY_RELU and AVERAGE_POOL_2D of TensorFlow Lite and CMSIS-NN.
+ * Gradients pass as through the quantizers.
+ *
+ * It adds int32 biases, whose step is that of the input times that of the row's weights: at 4
+ * bits that can be a tenth of an output code. Only predictions see it, which evaluate; in
+ * training the bias moves anyway.
  *
  * Tested by tests/test_export.py: simulation and integer model have the same codes.
  */
 #include <math.h>
 #include <stdlib.h>
 
+#include "fold.h"
 #include "levels.h"
 #include "multiplier.h"
 #include "profiles.h"
@@ -67,4 +73,49 @@ void kure_target_outputs(const struct kure_network *k, int i, const float *x, fl
     const struct simulated_layer *s = &k->simulation->layers[i];
     if (k->plan.rows[i].averages_codes) average(&s->after, x, y, n, plane);
     else leaky(s, arithmetic_of(k) == KURE_ARITHMETIC_SINGLE_ROUNDING, x, y, n);
+}
+
+/* ---- int32 biases ----------------------------------------------------------------- */
+
+/* The step of what layer i reads; 0: several, or float. */
+static float input_step(const struct kure_network *k, int i)
+{
+    int from = i - 1;
+    for (;;) {
+        if (from < 0) return k->plan.input.bits ? k->plan.input_scale.step : 0;
+        const layer *l = &k->net->layers[from];
+        const struct kure_activation_quantizer *a = &k->simulation->layers[from].after;
+        if (k->plan.rows[from].after.bits) return a->now && !a->head_rows ? a->now->group[0].scale.step : 0;
+        if (l->type == ROUTE) from = l->input_layers[0];
+        else if (l->type == MAXPOOL || l->type == UPSAMPLE || l->type == REORG || l->type == DROPOUT) --from;
+        else return 0;
+    }
+}
+
+/* What rounding the bias of row r adds to the layer's outputs. */
+static float bias_error(const struct simulated_layer *s, const layer *l, size_t r, float step_in)
+{
+    const struct kure_weight_quantizer *w = &s->weights;
+    float factor = l->batch_normalize ? kure_fold_factor(l->scales[r], l->rolling_variance[r]) : 1;
+    float step = w->method == KURE_METHOD_DOREFA ? 1 / (float)((1 << w->q.bits) - 1) : kure_weights_scale(w, r).step;
+    double grid = (double)step_in * (double)step * (w->fold ? 1 : fabs((double)factor)), bias = (double)l->biases[r];
+    if (!(grid > 0)) return 0; /* of a row without weights it is finer */
+    if (l->batch_normalize) bias -= (double)l->rolling_mean[r] * ((double)l->scales[r] / kure_fold_sigma(l->rolling_variance[r]));
+    return fabs(bias) <= 0x1p30 * grid ? (float)(round(bias / grid) * grid - bias) : 0;
+}
+
+void kure_target_biases(const struct kure_network *k, int i, const layer *l, float *x)
+{
+    const struct simulated_layer *s = &k->simulation->layers[i];
+    enum kure_arithmetic a = arithmetic_of(k);
+    float step = s->weights.q.bits ? input_step(k, i) : 0;
+    int rounds = a == KURE_ARITHMETIC_FLOAT32 || a == KURE_ARITHMETIC_DOUBLE_ROUNDING || a == KURE_ARITHMETIC_SINGLE_ROUNDING;
+    size_t rows = s->weights.rows, plane = rows ? (size_t)l->outputs / rows : 0;
+    if (!rounds || step == 0) return;
+    for (size_t r = 0; r < rows; ++r) {
+        float error = bias_error(s, l, r, step);
+        for (size_t b = 0; b < (size_t)l->batch; ++b) {
+            for (size_t j = 0; j < plane; ++j) x[(b * rows + r) * plane + j] += error;
+        }
+    }
 }

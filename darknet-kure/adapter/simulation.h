@@ -53,6 +53,9 @@ int kure_target_differs(const struct kure_network *k, int i);
  *   x  [in]: [n] what goes into the last quantizer;  y  [out]: [n];  plane: values of a mean */
 void kure_target_outputs(const struct kure_network *k, int i, const float *x, float *y, size_t n, int plane);
 
+/* What the target's int32 biases add to outputs of layer l, number i, in front of its activation: x [in, out] */
+void kure_target_biases(const struct kure_network *k, int i, const layer *l, float *x);
+
 /* Scales of layer i's activations from what was observed or learned. */
 void kure_simulate_refresh_activations(struct kure_network *k, int i);
 
