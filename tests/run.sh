@@ -75,9 +75,9 @@ part "documentation of the keys" "$python" scripts/docs.py --check
 part "unit tests" unit_tests "$build"
 part "host tests" host_tests "$build" -m "not clients"
 if scripts/clients.sh; then
-    part "exported models on onnxruntime, OpenCV, ncnn" host_tests "$build" -m clients
+    part "exported models on onnxruntime, OpenCV, ncnn, LiteRT" host_tests "$build" -m clients
 else
-    summaries+=("exported models on onnxruntime, OpenCV, ncnn: NOT RUN, the runtimes could not be installed: see build/clients.log")
+    summaries+=("exported models on onnxruntime, OpenCV, ncnn, LiteRT: NOT RUN, the runtimes could not be installed: see build/clients.log")
 fi
 if [ $quick = 0 ]; then
     # Darknet itself leaks; whatever else the sanitizers find ends the program.

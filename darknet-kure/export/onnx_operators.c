@@ -162,3 +162,19 @@ void *kure_onnx_nibbles(struct kure_onnx *onnx, const int8_t *codes, size_t coun
     for (size_t i = 0; out && i < count; ++i) out[i / 2] |= (uint8_t)((codes[i] & 15) << 4 * (i % 2));
     return out;
 }
+
+void kure_onnx_widen(struct kure_onnx *onnx, char *from, char *to)
+{
+    static const int8_t zero = 0;
+    char *scale = float_constant(onnx, kure_onnx_name(onnx, "%s_scale", from), 1), *value = kure_onnx_name(onnx, "%s_value", from);
+    char *whole = kure_onnx_name(onnx, "%s_whole", from), *zero_point = kure_onnx_name(onnx, "%s_zero_point", from);
+    kure_onnx_constant(onnx, zero_point, ONNX__TENSOR_PROTO__DATA_TYPE__INT8, 0, NULL, &zero, 1);
+    Onnx__NodeProto *node = kure_onnx_node(onnx, "", "DequantizeLinear", value);
+    kure_onnx_input_of(onnx, node, from);
+    kure_onnx_input_of(onnx, node, scale);
+    kure_onnx_input_of(onnx, kure_onnx_node(onnx, "", "Round", whole), value);
+    node = kure_onnx_node(onnx, "", "QuantizeLinear", to);
+    kure_onnx_input_of(onnx, node, whole);
+    kure_onnx_input_of(onnx, node, scale);
+    kure_onnx_input_of(onnx, node, zero_point);
+}

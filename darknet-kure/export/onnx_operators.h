@@ -30,4 +30,9 @@ void kure_onnx_table(struct kure_onnx *onnx, const int8_t *table, int type, int 
 /* Codes -8..7 two in a byte, the first in the low half; [(count + 1) / 2]. NULL: out of memory. */
 void *kure_onnx_nibbles(struct kure_onnx *onnx, const int8_t *codes, size_t count);
 
+/* int4 constants called `from` become int8 ones called `to`, by DequantizeLinear, Round and QuantizeLinear of scale 1. A
+ * runtime folds an operator of constants that stands between those two when it loads the model, and then has integer
+ * convolutions of 8 bits; onnxruntime does since 1.19, which cannot Cast int4. */
+void kure_onnx_widen(struct kure_onnx *onnx, char *from, char *to);
+
 #endif

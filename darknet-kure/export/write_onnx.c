@@ -192,11 +192,7 @@ static void weight_constants(struct writer *w, const struct kure_integer_layer *
     char *stored = kure_onnx_name(&w->onnx, "%s_weights_%s", name, packed ? "stored" : "quantized");
     kure_onnx_constant(&w->onnx, stored, type, 4, dims, codes, packed ? (count + 1) / 2 : count);
     names[0] = packed ? kure_onnx_name(&w->onnx, "%s_weights_quantized", name) : stored;
-    if (packed) { /* a runtime folds it when it loads the model, and then has an integer convolution of 8 bits */
-        Onnx__NodeProto *wide = kure_onnx_node(&w->onnx, "", "Cast", names[0]);
-        kure_onnx_input_of(&w->onnx, wide, stored);
-        kure_onnx_set_int(&w->onnx, wide, "to", ONNX__TENSOR_PROTO__DATA_TYPE__INT8);
-    }
+    if (packed) kure_onnx_widen(&w->onnx, stored, names[0]);
     names[1] = kure_onnx_constant(&w->onnx, kure_onnx_name(&w->onnx, "%s_weights_scale", name), ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, dim_count,
                                   row_dims, layer->weight_scales, scales * sizeof(float));
     names[2] = kure_onnx_constant(&w->onnx, kure_onnx_name(&w->onnx, "%s_weights_zero_point", name), ONNX__TENSOR_PROTO__DATA_TYPE__INT8, dim_count,
