@@ -46,7 +46,7 @@ ifneq ($(SANITIZE),)
 OURS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
 endif
 ifneq ($(wildcard $(SYSROOT)),)
-INCLUDES += -I$(SYSROOT)/usr/include
+INCLUDES += -I$(SYSROOT)/usr/include -I$(SYSROOT)/usr/include/$(shell gcc -print-multiarch)
 endif
 HOST_INCLUDES := -Idarknet-kure/adapter -Idarknet-kure/export -I$(TREE)/include -I$(TREE)/src -DKURE
 ifeq ($(GPU),1)
@@ -70,7 +70,8 @@ RUNTIME := $(filter-out darknet-kure/runtime/kure_run%,$(wildcard darknet-kure/r
 HEADERS := $(wildcard darknet-kure/*/*.h darknet-kure/*/*.def)
 
 object = $(patsubst darknet-kure/%.c,$(BUILD)/obj/%.o,$(1))
-LIBKURE_OBJECTS := $(call object,$(CORE) $(BACKEND) $(EXPORT) $(RUNTIME)) $(BUILD)/obj/backend/cpu_baseline.o $(BUILD)/obj/backend/cpu_avx2.o $(BUILD)/obj/backend/cpu_avx512.o
+LIBKURE_OBJECTS := $(call object,$(CORE) $(BACKEND) $(EXPORT) $(RUNTIME)) $(BUILD)/obj/backend/cpu_baseline.o $(BUILD)/obj/backend/cpu_avx2.o $(BUILD)/obj/backend/cpu_avx512.o \
+	$(BUILD)/obj/generated/onnx.pb-c.o
 
 # Rebuilds what depends on the flags when they change.
 FLAGS := GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBUG=$(DEBUG) BLAS=$(BLAS) FIXES=$(FIXES) KURE=$(KURE) SANITIZE=$(SANITIZE) ARCH=$(ARCH) CFLAGS=$(CFLAGS) DARKNET=$(DARKNET)
@@ -108,6 +109,32 @@ $(call object,$(ADAPTER)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(HOST_INCLUDES) -c $< -o $@
+
+# ---- export: code made of files ---------------------------------------------------
+
+# The ONNX schema as C, made of the package's own file.
+ONNX_PROTO := $(firstword $(wildcard $(SYSROOT)/usr/include/onnx/onnx.proto) /usr/include/onnx/onnx.proto)
+$(BUILD)/generated/onnx.pb-c.c: $(wildcard $(ONNX_PROTO)) | check-tools
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  GEN  $@')
+	$(Q). scripts/sysroot.sh && PATH="$(SYSROOT)/usr/bin:$$PATH" protoc-c -I$(dir $(ONNX_PROTO)) --c_out=$(@D) $(ONNX_PROTO)
+$(BUILD)/generated/onnx.pb-c.h: $(BUILD)/generated/onnx.pb-c.c ;
+
+$(BUILD)/obj/generated/%.o: $(BUILD)/generated/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  CC   $<')
+	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -c $< -o $@
+
+# Files that a bundle's C source consists of, as arrays of bytes.
+$(BUILD)/generated/c_files.h: darknet-kure/export/c_layers.h darknet-kure/math/kure_intmath.h
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  GEN  $@')
+	$(Q)for file in $^; do \
+	    echo "static const unsigned char $$(basename $$file .h)[] = {"; od -An -v -tu1 $$file | sed 's/ *\([0-9][0-9]*\)/\1,/g'; echo '};'; \
+	done > $@
+
+$(call object,$(EXPORT)): $(BUILD)/generated/onnx.pb-c.h $(BUILD)/generated/c_files.h
+$(call object,$(EXPORT)): INCLUDES += -I$(BUILD)/generated
 
 # ---- the integer runtime ----------------------------------------------------
 
@@ -150,7 +177,7 @@ $(BUILD)/darknet: $(TREE)/.kure-patches $(if $(filter 1,$(KURE)),$(BUILD)/libkur
 	@echo 'Built $@. Next: make demo, or $@ kure --help'
 
 # The host tests' program: Darknet driven from a fixed source of data.
-$(BUILD)/harness: tests/host/harness.c $(BUILD)/darknet | $(BUILD)/kure-run $(BUILD)/libkure_runtime_test.so
+$(BUILD)/harness: tests/host/harness.c $(BUILD)/darknet | $(BUILD)/kure-run $(BUILD)/libkure_runtime_test.so $(BUILD)/libkure_export_test.so
 	@rm -f $(TREE)/harness
 	@echo '  MAKE $@'
 	+@env -u MAKEFLAGS -u CFLAGS -u CC $(MAKE) --no-print-directory -C $(TREE) harness EXEC=harness EXECOBJA=harness.o \

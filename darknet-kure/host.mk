@@ -26,7 +26,7 @@ ifneq ($(shell cmp include/darknet.h $(KURE_BUILD)/darknet-src/include/darknet.h
 $(error include/darknet.h here is not that of the libraries in $(KURE_BUILD): run the first command that `make patch` printed; where this tree's darknet.h is its own, unpatch it, run `make DARKNET=$(CURDIR)` in $(abspath $(KURE_DIR)/..), and patch it again)
 endif
 COMMON += -DKURE -I$(KURE_DIR)/adapter
-LDFLAGS := $(KURE_BUILD)/libkure_adapter.a $(KURE_BUILD)/libkure.a -ljansson -lxxhash -lnlopt -lcrypto -lz $(LDFLAGS)
+LDFLAGS := $(KURE_BUILD)/libkure_adapter.a $(KURE_BUILD)/libkure.a -ljansson -lxxhash -lnlopt -lcrypto -lz -lprotobuf-c $(LDFLAGS)
 darknet: $(KURE_BUILD)/libkure_adapter.a $(KURE_BUILD)/libkure.a
 endif
 

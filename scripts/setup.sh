@@ -6,10 +6,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A packages=(
-    [build]="gcc g++ make patch xz-utils libjansson-dev libxxhash-dev libnlopt-dev libssl-dev zlib1g-dev"
+    [build]="gcc g++ make patch xz-utils libjansson-dev libxxhash-dev libnlopt-dev libssl-dev zlib1g-dev libprotobuf-c-dev protobuf-c-compiler libonnx-dev"
     [blas]="libopenblas-dev"
     [demo]="dataset-fashion-mnist python3 python3-numpy python3-matplotlib python3-pil"
-    [test]="libcmocka-dev python3-pytest"
+    [test]="libcmocka-dev python3-pytest python3-xxhash python3-venv iverilog"
     [threads]="clang libomp-dev libclang-rt-dev"
     [browser]="chromium-headless-shell" # a smaller download than chromium, without its desktop
     [bench]="python3-torch python3-scipy"

@@ -136,9 +136,9 @@ def real_of(tensor, codes):
     return codes.astype(np.int64) - tensor.zero_point
 
 
-def convolution(model, layer, out, x):
-    tensor, w = model.tensors[layer.inputs[0]], layer.words
-    x = real_of(tensor, x)
+def accumulators(tensor, layer, shape, x):
+    """Of a convolution or connected layer whose output has this shape; x: codes of the tensor that it reads"""
+    w, x = layer.words, real_of(tensor, x)
     if layer.kind == "connected":
         x, size, stride, padding, groups = x.reshape(-1, 1, 1), 1, 1, 0, 1
     else:
@@ -147,15 +147,20 @@ def convolution(model, layer, out, x):
     weights = layer.arrays["weights"].astype(np.int64)
     rows, channels = len(weights), len(x) // groups
     weights = weights.reshape(rows, channels, size, size)
-    sums = np.zeros(out.shape, dtype=np.int64)
+    sums = np.zeros(shape, dtype=np.int64)
     for r in range(rows):
         first = r // (rows // groups) * channels
         for i in range(size):
             for j in range(size):
-                part = x[first:first + channels, i:i + (out.shape[1] - 1) * stride + 1:stride, j:j + (out.shape[2] - 1) * stride + 1:stride]
+                part = x[first:first + channels, i:i + (shape[1] - 1) * stride + 1:stride, j:j + (shape[2] - 1) * stride + 1:stride]
                 sums[r] += np.tensordot(weights[r, :, i, j], part, axes=(0, 0))
     if "biases" in layer.arrays:
         sums += layer.arrays["biases"].astype(np.int64).reshape(-1, 1, 1)
+    return sums
+
+
+def convolution(model, layer, out, x):
+    sums = accumulators(model.tensors[layer.inputs[0]], layer, out.shape, x)
     words = np.zeros((*out.shape, 4), dtype=np.uint32)
     words[..., :2] = layer.arrays["multipliers"].view(np.uint32).reshape(-1, 1, 1, 2)
     words[..., 2:] = layer.parameter[2:4]
@@ -221,26 +226,28 @@ def add(model, layer, out, a, b):
     return y
 
 
+def run_layer(model, layer, out, x):
+    """Codes of tensor `out`; model: anything that has tensors; x: codes of the inputs"""
+    if layer.kind in ("convolution", "connected"):
+        return convolution(model, layer, out, x[0])
+    if layer.kind == "maxpool":
+        return maxpool(layer, out, x[0])
+    if layer.kind == "average_pool":
+        return average_pool(model, layer, out, x[0])
+    if layer.kind == "upsample":
+        return x[0].repeat(layer.words["stride"], 1).repeat(layer.words["stride"], 2)
+    if layer.kind == "reorg":
+        return reorg(layer, out, x[0])
+    if layer.kind == "concatenate":
+        return np.concatenate([v.ravel() for v in x]).reshape(out.shape)
+    if layer.kind == "lookup":
+        return layer.arrays["table"][x[0].astype(np.int64) + 128]
+    return add(model, layer, out, x[0], x[1])
+
+
 def run(model, codes):
     """Codes of all tensors"""
     values = [np.clip(codes, model.tensors[0].low, model.tensors[0].high).astype(np.int8).reshape(model.tensors[0].shape)]
     for layer, out in zip(model.layers, model.tensors[1:]):
-        x = [values[i] for i in layer.inputs]
-        if layer.kind in ("convolution", "connected"):
-            y = convolution(model, layer, out, x[0])
-        elif layer.kind == "maxpool":
-            y = maxpool(layer, out, x[0])
-        elif layer.kind == "average_pool":
-            y = average_pool(model, layer, out, x[0])
-        elif layer.kind == "upsample":
-            y = x[0].repeat(layer.words["stride"], 1).repeat(layer.words["stride"], 2)
-        elif layer.kind == "reorg":
-            y = reorg(layer, out, x[0])
-        elif layer.kind == "concatenate":
-            y = np.concatenate([v.ravel() for v in x]).reshape(out.shape)
-        elif layer.kind == "lookup":
-            y = layer.arrays["table"][x[0].astype(np.int64) + 128]
-        else:
-            y = add(model, layer, out, x[0], x[1])
-        values.append(y)
+        values.append(run_layer(model, layer, out, [values[i] for i in layer.inputs]))
     return values

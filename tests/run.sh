@@ -73,11 +73,16 @@ part "layers and file sizes" scripts/check_layers.sh . "$build/obj"
 part "builds: main, stock, seam off, seam on$([ $quick = 1 ] || echo ', sanitized')$([ $threads = 0 ] || echo ', threads')" builds
 part "documentation of the keys" "$python" scripts/docs.py --check
 part "unit tests" unit_tests "$build"
-part "host tests" host_tests "$build" -m "not browser"
+part "host tests" host_tests "$build" -m "not browser and not clients"
 if "$python" tests/browser.py >/dev/null; then
     part "the report in a browser" host_tests "$build" -m browser
 else
     summaries+=("the report in a browser: NOT RUN, Debian's package chromium-headless-shell is missing")
+fi
+if scripts/clients.sh; then
+    part "exported models on onnxruntime, OpenCV, ncnn, LiteRT" host_tests "$build" -m clients
+else
+    summaries+=("exported models on onnxruntime, OpenCV, ncnn, LiteRT: NOT RUN, the runtimes could not be installed: see build/clients.log")
 fi
 if [ $quick = 0 ]; then
     # Darknet itself leaks; whatever else the sanitizers find ends the program.

@@ -1,10 +1,11 @@
-"""What [kurtosis] and [quantization] take of memory: nothing in a hook once the first update is done, and at most
+"""What [kurtosis], [quantization] and export take of memory: nothing in a hook once the first update is done, and at most
 one more copy of outputs and weights, with room to work in for one layer at a time."""
 import subprocess
 import sys
 
 import pytest
 
+import conftest
 import networks
 import programs
 
@@ -84,3 +85,20 @@ def test_one_more_copy_of_outputs_and_weights(kind, build, tmp_path):
     print(f"{extra / 1e6:.1f} MB more than in float; a copy of outputs and weights is {copy / 1e6:.1f} MB")
     assert extra <= copy + room
     assert extra > copy / 2, "outputs and weights have a copy: memory was not measured"
+
+
+def test_export_of_yolov3_tiny(build, tmp_path):
+    """Random weights, calibrated: from files to a verified bundle within three times the weights."""
+    text = (programs.ROOT / "cfg/yolov3-tiny-qat.cfg").read_text().replace("\nbits=4\n", "\nprofile=onnx\nweight_bits=4\n")
+    assert "profile=onnx" in text
+    networks.write_weights(tmp_path / "net.weights", text, build.tensors(tmp_path, text))
+    (tmp_path / "dump.0.loaded").unlink()
+    conftest.make_classification(tmp_path, 2, [(80, 60)])
+    programs.succeed(build.darknet(tmp_path, "kure", "calibrate", "net.cfg", "net.weights", "classes.data"))
+    weights = (tmp_path / "net.weights").stat().st_size
+    command = [sys.executable, "-c", PEAK, build.program("darknet"), "kure", "export", "net.cfg", "net.weights", "-o", "net.edge", "--golden", "1"]
+    peak = 1024 * int(programs.succeed(programs.run(command, tmp_path)).stdout)
+    programs.succeed(build.darknet(tmp_path, "kure", "verify", "net.edge"))
+    ratio = (tmp_path / "net.edge" / "model.kure").stat().st_size / weights
+    print(f"{peak / weights:.2f} times the weights; model.kure is {ratio:.3f} of them")
+    assert 1 < peak / weights < 3 and ratio < 0.15

@@ -29,7 +29,9 @@ static enum kure_network_kind kind_of(const layer *l)
 
 static const char *why_not(const layer *l)
 {
-    if (kind_of(l) == KURE_NETWORK_OTHER) return "integer models are made of convolutional, connected, maxpool, avgpool, upsample, reorg, shortcut, route and dropout layers";
+    if (kind_of(l) == KURE_NETWORK_OTHER) {
+        return "integer models are made of convolutional, connected, maxpool, avgpool, upsample, reorg, shortcut, route and dropout layers";
+    }
     if (l->binary || l->xnor) return "binary and xnor weights are computed in float: use [quantization] weight_bits instead";
     if (l->type == UPSAMPLE && l->reverse) return "a negative stride (downsampling) adds up values: use maxpool, or a convolutional layer with a stride";
     if (l->type == UPSAMPLE && l->scale != 1) return "scale= multiplies values: leave it out";
@@ -124,7 +126,9 @@ enum kure_status kure_export_view(network *net, const char *cfg, const char *wei
     enum kure_status status = KURE_OK;
     *view = (struct kure_network_view){.cfg = cfg, .weights_path = weights, .channels = net->c, .height = net->h, .width = net->w, .count = net->n};
     if (!k->simulation) return kure_fail(error, KURE_ERROR_INPUT, "%s: nothing in it is quantized", cfg);
-    if (net->inputs != net->c * net->h * net->w) return kure_fail(error, KURE_ERROR_INPUT, "%s: an integer model reads an image: [net] needs width, height and channels", cfg);
+    if (net->inputs != net->c * net->h * net->w) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s: an integer model reads an image: [net] needs width, height and channels", cfg);
+    }
     kure_simulate_scales(k);
     for (int i = 0; i < net->n; ++i) rows += k->plan.rows[i].rows;
     struct kure_layer_view *views = kure_views_of(net); /* its inputs are borrowed */
@@ -143,7 +147,9 @@ enum kure_status kure_export_view(network *net, const char *cfg, const char *wei
             view_weights(&net->layers[i], &s->weights, scales, l);
             scales += row->rows;
         }
-        if (view_quantizer(&s->before, &l->before) != KURE_OK || view_quantizer(&s->after, &l->after) != KURE_OK) status = fail_range(k, i, cfg, weights, error);
+        if (view_quantizer(&s->before, &l->before) != KURE_OK || view_quantizer(&s->after, &l->after) != KURE_OK) {
+            status = fail_range(k, i, cfg, weights, error);
+        }
     }
     view->input.q = k->plan.input;
     view->input.scales[0] = k->plan.input_scale;

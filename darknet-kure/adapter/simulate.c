@@ -264,6 +264,15 @@ static void quantize_input(struct kure_network *k, network *net)
     net->input = s->input;
 }
 
+/* A copy of what goes into the last quantizer, where a target has another arithmetic there; else NULL. */
+static const float *keep_for_target(struct kure_network *k, int i, const float *x, size_t n)
+{
+    if (!kure_target_differs(k, i)) return NULL;
+    ensure_room(&k->simulation->room, &k->simulation->room_size, n);
+    memcpy(k->simulation->room, x, n * sizeof *x);
+    return k->simulation->room;
+}
+
 /* Points the wrapper's copy of a layer at the quantized weights. */
 static void use_weights(struct simulated_layer *s, layer *own)
 {
@@ -293,6 +302,7 @@ void kure_simulate_forward(layer l, network net)
     }
     own.activation = LINEAR;
     s->forward(own, net);
+    if (!net.train && is_on(k)) kure_target_biases(k, i, &l, own.output);
     const float *x = own.output;
     if (s->activation != LINEAR) {
         if (s->before.q.bits) pass_quantizer(k, &s->before, &l, i, USE_BEFORE, net.train, x, l.output);
@@ -300,7 +310,9 @@ void kure_simulate_forward(layer l, network net)
         activate_outputs(s, l.output, n);
         x = l.output;
     }
+    const float *activated = keep_for_target(k, i, x, (size_t)n);
     if (s->after.q.bits) pass_quantizer(k, &s->after, &l, i, USE_AFTER, net.train, x, l.output);
+    if (activated && is_on(k)) kure_target_outputs(k, i, activated, l.output, (size_t)n, l.h * l.w);
 }
 
 /* delta of the output -> delta of the raw output. The way forward is gone again up to

@@ -46,6 +46,16 @@ void kure_simulate_backward(layer l, network net);
 /* All scales that a prediction would use, without the quantized twins of the weights. */
 void kure_simulate_scales(struct kure_network *k);
 
+/* simulate_target.c: has the profile's target an arithmetic of its own between two quantizers of layer i: fixed point
+ * multipliers of a leaky activation, or the mean of codes? */
+int kure_target_differs(const struct kure_network *k, int i);
+/* Its quantized outputs.
+ *   x  [in]: [n] what goes into the last quantizer;  y  [out]: [n];  plane: values of a mean */
+void kure_target_outputs(const struct kure_network *k, int i, const float *x, float *y, size_t n, int plane);
+
+/* What the target's int32 biases add to outputs of layer l, number i, in front of its activation: x [in, out] */
+void kure_target_biases(const struct kure_network *k, int i, const layer *l, float *x);
+
 /* Scales of layer i's activations from what was observed or learned. */
 void kure_simulate_refresh_activations(struct kure_network *k, int i);
 

@@ -192,7 +192,9 @@ static int run(const struct request *r, struct kure_integer_source *source)
     kure_progress_start(&progress, "images", (MODELS + 1) * images->count);
     for (int m = 0; m < MODELS; ++m) {
         kure_integer_make(source, r->names[m], 1, &views[m], &c.models[m]);
-        if (kure_runtime_open(&c.opened[m], c.models[m].file, c.models[m].file_bytes, NULL) != KURE_RUNTIME_OK) kure_stop(&(struct kure_error){"the model is damaged"});
+        if (kure_runtime_open(&c.opened[m], c.models[m].file, c.models[m].file_bytes, NULL) != KURE_RUNTIME_OK) {
+            kure_stop(&(struct kure_error){"the model is damaged"});
+        }
         accuracy[m] = kure_integer_classify(&c.models[m], source->net, images, count_images, &progress);
     }
     find_pairs(&c);

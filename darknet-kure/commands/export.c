@@ -24,7 +24,7 @@ static const char help[] =
     "  --force                replace a bundle of that name\n"
     "  --profile NAME         target: onnx, tflite, tflite-single, cmsis, ncnn, tensorrt, pow2;\n"
     "                         default: that of [quantization], else onnx\n"
-    "  --formats LIST         default: all that serve the profile\n"
+    "  --formats LIST         default: all that serve the profile and can express the network\n"
     "  --data DATA            .data file: images to calibrate with where ranges are missing, and\n"
     "                         the golden ones, from its training list\n"
     "  --images N             of a calibration (default 256, or all)\n"
@@ -129,6 +129,11 @@ static enum kure_status write_bundle(const struct request *r, const struct kure_
         const struct kure_format *f = kure_format(i);
         if (!is_wanted(r, f, model->profile)) continue;
         status = f->write(&complete, folder, error);
+        if (status == KURE_ERROR_INPUT && !r->formats) { /* nobody asked for it by name */
+            fprintf(stderr, "%s is left out: %s\n", f->name, error->text);
+            status = KURE_OK;
+            continue;
+        }
         snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", *names ? " " : "", f->name);
     }
     struct kure_manifest_facts facts = {.golden_images = r->golden, .formats = names, .calibration = ranges};
@@ -188,6 +193,8 @@ static int print_help(void)
     return 0;
 }
 
+enum { MOST_GOLDEN = 1000 };
+
 static const struct option others[] = {
     {"output", required_argument, NULL, 'o'}, {"force", no_argument, NULL, 'f'},         {"profile", required_argument, NULL, 'p'},
     {"formats", required_argument, NULL, 'm'}, {"data", required_argument, NULL, 'd'},   {"images", required_argument, NULL, 'i'},
@@ -206,7 +213,8 @@ static int check_request(struct request *r)
     if (r->threads > 1) return kure_usage_error("export", "--threads %d: this build has OPENMP=0", r->threads);
 #endif
     const struct kure_output_option outputs[] = {{"--csv", r->csv}, {"--json", r->json}};
-    int status = kure_check_outputs("export", outputs, 2, (const char *const[]){r->integer.cfg, r->integer.weights, r->integer.data ? r->integer.data : r->integer.cfg, NULL});
+    const char *const inputs[] = {r->integer.cfg, r->integer.weights, r->integer.data, NULL};
+    int status = kure_check_outputs("export", outputs, 2, inputs);
     return status ? status : -1;
 }
 
@@ -243,7 +251,8 @@ static int parse_options(int argc, char **argv, struct request *r)
         case 'i':
         case 't':
         case 'g':
-            if (!(*counts[c] = kure_take_count("export", options[which].name, optarg, c == 't' ? KURE_MOST_THREADS : c == 'g' ? 1000 : KURE_MOST_COUNT))) return 2;
+            *counts[c] = kure_take_count("export", options[which].name, optarg, c == 't' ? KURE_MOST_THREADS : c == 'g' ? MOST_GOLDEN : KURE_MOST_COUNT);
+            if (!*counts[c]) return 2;
             break;
         case 1: status = kure_points_set_option(&r->integer.points, options[which].name, optarg, &error); break;
         default: return kure_wrong_option("export", c, argv, options);

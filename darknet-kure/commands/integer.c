@@ -122,6 +122,15 @@ static void prepare(struct kure_integer_source *s, const char *profile, int repl
     if (s->calibration) kure_export_calibrate(s->ptq, s->calibration);
 }
 
+/* Weights that have not seen their quantizers yet. */
+static void warn_of_start(const struct kure_integer_source *s)
+{
+    const struct kure_network *k = s->net->kure;
+    long long start = k->plan.quantization.start, done = kure_updates_done(s->net);
+    if (start <= done) return;
+    fprintf(stderr, "%s: [quantization] start=%lld: the weights have seen %lld updates, all of them in float\n", s->request->cfg, start, done);
+}
+
 /* The names of DATA's classes, where it says them. */
 static void add_classes(const struct kure_integer_source *s, struct kure_network_view *view)
 {
@@ -134,6 +143,7 @@ void kure_integer_make(struct kure_integer_source *s, const char *profile, int r
     prepare(s, profile, replan);
     if (kure_export_view(s->net, s->request->cfg, s->request->weights, view, &error) != KURE_OK) kure_stop(&error);
     add_classes(s, view);
+    warn_of_start(s);
     if (kure_integer_build(view, profile, model, &error) != KURE_OK) kure_stop(&error);
 }
 

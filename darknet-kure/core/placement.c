@@ -246,6 +246,7 @@ static void share_average(const struct kure_layer_view *v, struct kure_plan *pla
     if (!follow(v, plan, v[i].inputs[0], i, 0, &leader)) return;
     follow(v, plan, v[i].inputs[0], i, 1, &leader);
     row->shares = leader;
+    row->averages_codes = 1;
 }
 
 /* Where all inputs of a route can have one range, the route needs no quantizer. */

@@ -58,6 +58,7 @@ struct kure_plan_row {
     unsigned sampled_weight, sampled_activation; /* items of sample= that act here (sample.h) */
     int head_rows, head_boxes; /* of the view: `after` has two groups */
     int shares;                /* the first layer of those that have one range together with `after`; -1: its own */
+    int averages_codes;        /* average pooling of the target: the mean of codes, ties away from zero, without another scale */
     char quantize_reason[48];  /* why the layer stays float with [quantization] */
     int regularized;
     double target, lambda; /* of this layer; lambda already times [kurtosis] lambda */

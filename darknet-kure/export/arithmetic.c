@@ -8,7 +8,7 @@
  *   _MULTIPLIED        ncnn src/layer/convolution.cpp: int8 scales are 1 / scale, in float32
  *   DOUBLE_, SINGLE_   TensorFlow Lite kernels/kernel_util.cc, kernels/add.cc, kernels/activations.cc,
  *                      kernels/quantize.cc, kernels/internal/quantization_util.cc
- *   SHIFT              exponents
+ *   SHIFT              exponents; a LOOKUP as with FLOAT32, in the rounding of the shifts
  *
  * Tested by tests/test_export.py against Python's own arithmetic.
  */
@@ -18,6 +18,7 @@
 
 #include "kure_intmath.h"
 #include "kure_math.h"
+#include "multiplier.h"
 
 int kure_clamp_code(double x, int low, int high)
 {
@@ -115,27 +116,6 @@ static int code_multiplied(const struct kure_code_scales *s, int code)
 
 /* ---- fixed point ------------------------------------------------------------------- */
 
-void kure_quantize_multiplier(double x, int single, uint32_t words[2])
-{
-    int shift = 0;
-    double fraction = frexp(x, &shift);
-    int64_t multiplier = (int64_t)round(fraction * 0x1p31);
-    if (multiplier == INT64_C(1) << 31) {
-        multiplier /= 2;
-        ++shift;
-    }
-    if (shift < -31) {
-        shift = 0;
-        multiplier = 0;
-    }
-    if (single && shift > 30) {
-        shift = 30;
-        multiplier = INT32_MAX;
-    }
-    words[0] = (uint32_t)multiplier;
-    words[1] = (uint32_t)shift;
-}
-
 static double row_ratio(const struct kure_row_scales *s)
 {
     double product = s->one_product ? (double)(s->in * s->weight) : (double)s->in * (double)s->weight;
@@ -179,27 +159,29 @@ static void average_codes(const struct kure_row_scales *s, int n, uint32_t param
     (void)parameter; /* none */
 }
 
-/* LEAKY_RELU takes the ratios of scales in float32, QUANTIZE in double. */
-static void code_words(const struct kure_code_scales *s, int code, int single, uint32_t words[2])
+/* QUANTIZE takes the ratio of scales in double. */
+static int code_fixed(const struct kure_code_scales *s, int code, int single)
 {
-    float ratio = code < s->in->zero_point ? s->in->scale * s->slope / s->out->scale : s->in->scale / s->out->scale;
-    kure_quantize_multiplier(s->is_leaky ? (double)ratio : (double)s->in->scale / (double)s->out->scale, single, words);
+    uint32_t words[2];
+    int x = code - s->in->zero_point, y;
+    if (s->is_leaky) {
+        y = kure_leaky_code(x, s->in->scale, s->out->scale, s->slope, single);
+    } else {
+        kure_quantize_multiplier((double)s->in->scale / (double)s->out->scale, single, words);
+        y = single ? kure_requantize_single_rounding(x, (int32_t)words[0], (int32_t)words[1])
+                   : kure_requantize_double_rounding(x, (int32_t)words[0], (int32_t)words[1]);
+    }
+    return kure_clamp_code((double)y + s->out->zero_point, -128, 127);
 }
 
 static int code_double(const struct kure_code_scales *s, int code)
 {
-    uint32_t words[2];
-    code_words(s, code, 0, words);
-    return kure_clamp_code((double)kure_requantize_double_rounding(code - s->in->zero_point, (int32_t)words[0], (int32_t)words[1]) +
-                           s->out->zero_point, -128, 127);
+    return code_fixed(s, code, 0);
 }
 
 static int code_single(const struct kure_code_scales *s, int code)
 {
-    uint32_t words[2];
-    code_words(s, code, 1, words);
-    return kure_clamp_code((double)kure_requantize_single_rounding(code - s->in->zero_point, (int32_t)words[0], (int32_t)words[1]) +
-                           s->out->zero_point, -128, 127);
+    return code_fixed(s, code, 1);
 }
 
 /* ---- shifts ---------------------------------------------------------------------------- */
@@ -229,21 +211,14 @@ static void average_shift(const struct kure_row_scales *s, int n, uint32_t param
     parameter[1] = (uint32_t)(exponent_of(s->out) - exponent_of(s->in));
 }
 
-/* Exact: a code times a power of two times a float32 slope has fewer bits than a double. */
-static double code_value(const struct kure_code_scales *s, int code)
-{
-    double v = (double)(code - s->in->zero_point) * (double)s->in->scale / (double)s->out->scale;
-    return v > 0 ? v : v * (double)s->slope;
-}
-
 static int code_half_up(const struct kure_code_scales *s, int code)
 {
-    return kure_clamp_code(floor(code_value(s, code) + 0.5) + s->out->zero_point, -128, 127);
+    return kure_clamp_code(floor((double)(leaky_value(s, code) / s->out->scale) + 0.5) + s->out->zero_point, -128, 127);
 }
 
 static int code_half_away(const struct kure_code_scales *s, int code)
 {
-    return kure_clamp_code(round(code_value(s, code)) + s->out->zero_point, -128, 127);
+    return kure_clamp_code(round((double)(leaky_value(s, code) / s->out->scale)) + s->out->zero_point, -128, 127);
 }
 
 static const struct kure_arithmetic_rules rules[KURE_ARITHMETICS] = {
@@ -254,7 +229,7 @@ static const struct kure_arithmetic_rules rules[KURE_ARITHMETICS] = {
                                          .code = code_divided, .last = last_divided},
     [KURE_ARITHMETIC_DOUBLE_ROUNDING] = {.keeps_scale = 1, .row = row_double, .add = add_double, .average = average_codes, .code = code_double},
     [KURE_ARITHMETIC_SINGLE_ROUNDING] = {.keeps_scale = 1, .row = row_single, .add = add_single, .average = average_codes, .code = code_single},
-    [KURE_ARITHMETIC_SHIFT_HALF_UP] = {.powers_of_two = 1, .row = row_shift, .add = add_shift, .average = average_shift, .code = code_half_up},
+    [KURE_ARITHMETIC_SHIFT_HALF_UP] = {.powers_of_two = 1, .ties_up = 1, .row = row_shift, .add = add_shift, .average = average_shift, .code = code_half_up},
     [KURE_ARITHMETIC_SHIFT_HALF_AWAY] = {.powers_of_two = 1, .row = row_shift, .add = add_shift, .average = average_shift, .code = code_half_away},
 };
 

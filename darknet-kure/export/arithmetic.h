@@ -30,6 +30,7 @@ struct kure_arithmetic_rules {
     int float_bias;    /* adds float32 biases; else int32 codes of scale in * weight */
     int keeps_scale;   /* AVERAGE_POOL is of the codes themselves */
     int powers_of_two; /* every scale must be one */
+    int ties_up;       /* floor(x * 2^-shift + 1/2): of a sum with floor(bias) it is that of the sum with the bias itself */
     int signed_sum;    /* ADD can take a scale below 0 */
     void (*row)(const struct kure_row_scales *s, uint32_t words[2]);
     void (*add)(const struct kure_sum_scales *s, uint32_t parameter[10]);
@@ -40,9 +41,6 @@ struct kure_arithmetic_rules {
 
 /* By enum kure_arithmetic */
 const struct kure_arithmetic_rules *kure_arithmetic_rules(enum kure_arithmetic arithmetic);
-
-/* QuantizeMultiplier of TensorFlow Lite: x = multiplier * 2^(shift - 31). single: of TFLITE_SINGLE_ROUNDING. */
-void kure_quantize_multiplier(double x, int single, uint32_t words[2]);
 
 /* x within low..high, as an int */
 int kure_clamp_code(double x, int low, int high);

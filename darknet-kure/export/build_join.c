@@ -7,6 +7,11 @@
 #include "error.h"
 #include "kure_math.h"
 
+static enum kure_status fail_float(const struct kure_builder *b)
+{
+    return kure_builder_fail(b, "its output is float (quantize=0, or [quantization] leaves it out): an integer model needs codes: quantize it");
+}
+
 /* ---- shortcut ---------------------------------------------------------------------- */
 
 /* Elements of a that have no partner in b: the activation of a alone. */
@@ -31,7 +36,9 @@ static enum kure_status check_sum(const struct kure_builder *b, const struct kur
 {
     const struct kure_network_layer *l = kure_builder_layer(b);
     int exponent;
-    if (l->alpha == 0 || l->beta == 0) return kure_builder_fail(b, "alpha=%g and beta=%g: an input that counts for nothing has no integer form", (double)l->alpha, (double)l->beta);
+    if (l->alpha == 0 || l->beta == 0) {
+        return kure_builder_fail(b, "alpha=%g and beta=%g: an input that counts for nothing has no integer form", (double)l->alpha, (double)l->beta);
+    }
     if (!b->rules->signed_sum && (s->a < 0 || s->b < 0)) {
         return kure_builder_fail(b, "alpha=%g and beta=%g: profile=%s adds, it does not subtract: take profile=onnx, tensorrt or ncnn", (double)l->alpha,
                                  (double)l->beta, b->profile->name);
@@ -52,7 +59,7 @@ enum kure_status kure_build_shortcut(struct kure_builder *b)
     struct kure_integer_tensor out;
     int inputs[2], has_lookup = 0;
     float slope = 1;
-    if (!l->after.q.bits) return kure_builder_fail(b, "its output is float (quantize=0, or [quantization] leaves it out): an integer model needs codes: quantize it");
+    if (!l->after.q.bits) return fail_float(b);
     enum kure_status status = kure_builder_input(b, l->inputs[0], &inputs[0]);
     if (status == KURE_OK) status = kure_builder_input(b, l->inputs[1], &inputs[1]);
     if (status == KURE_OK) status = kure_builder_begin_activation(b, KURE_PART_ALL, &out, &layer, &slope, &has_lookup);
@@ -177,7 +184,7 @@ enum kure_status kure_build_avgpool(struct kure_builder *b)
     struct kure_integer_layer layer = {.kind = KURE_KIND_AVERAGE_POOL, .arithmetic = b->profile->arithmetic, .input_count = 1};
     struct kure_integer_tensor out, pooled;
     int from;
-    if (!l->after.q.bits) return kure_builder_fail(b, "its output is float (quantize=0, or [quantization] leaves it out): an integer model needs codes: quantize it");
+    if (!l->after.q.bits) return fail_float(b);
     enum kure_status status = kure_builder_input(b, l->inputs[0], &from);
     if (status == KURE_OK) status = kure_builder_tensor(b, &l->after, KURE_PART_ALL, &out);
     if (status != KURE_OK) return status;

@@ -22,6 +22,8 @@ static enum kure_status choose_rows(const struct kure_builder *b, struct kure_in
     return KURE_OK;
 }
 
+static const double COARSE = 0.25; /* codes of the output: a bias that rounding moves farther is worth a sentence */
+
 static enum kure_status report_rows(const struct kure_builder *b, const struct kure_integer_layer *layer, const struct kure_weights_report *report)
 {
     enum kure_status status = KURE_OK;
@@ -31,6 +33,10 @@ static enum kure_status report_rows(const struct kure_builder *b, const struct k
     if (status == KURE_OK && report->larger_rows) {
         status = kure_builder_note(b, "%d rows have biases beyond 2^30 of their steps: larger steps, row %d has %g times its own", report->larger_rows,
                                    layer->source_rows ? layer->source_rows[report->larger_row] : report->larger_row, report->largest);
+    }
+    if (status == KURE_OK && report->bias_error > COARSE) {
+        status = kure_builder_note(b, "int32 biases are rounded by up to %.2g codes of the output: steps of sums are coarse: more weight_bits, or "
+                                   "profile=ncnn or tensorrt, whose biases are float32", report->bias_error);
     }
     return status;
 }

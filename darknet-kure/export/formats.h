@@ -9,7 +9,8 @@
 /* Writes its file or files into `folder`, the bundle before it gets its name.
  *   model   [in]: complete, with golden codes
  *   folder  [in]: exists; of this writer's files none is there yet
- * Returns KURE_ERROR_INPUT where the format cannot express the model (layer, key, reason, the format that can),
+ * Returns KURE_ERROR_INPUT where the format cannot express the model (layer, key, reason, the format that can), and then
+ * has written nothing,
  * KURE_ERROR_FILE where a file cannot be written. What is then left in the folder is deleted by the caller. */
 typedef enum kure_status kure_format_writer(const struct kure_integer_model *model, const char *folder, struct kure_error *error);
 

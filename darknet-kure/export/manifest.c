@@ -83,8 +83,8 @@ static json_t *json_tensor(const struct kure_integer_tensor *t)
 {
     char golden[KURE_GOLDEN_NAME];
     kure_golden_tensor_name(t->name, golden);
-    return json_pack("{s:s, s:i, s:[iii], s:f, s:i, s:i, s:i, s:i, s:s}", "name", t->name, "source", t->source, "shape", t->channels, t->height, t->width,
-                     "scale", (double)t->scale, "zero_point", t->zero_point, "low", t->low, "high", t->high, "bits", t->bits, "golden", golden);
+    return json_pack("{s:s, s:i, s:[iii], s:f, s:i, s:i, s:i, s:i, s:s}", "name", t->name, "source", t->source, "shape", t->channels, t->height,
+                     t->width, "scale", (double)t->scale, "zero_point", t->zero_point, "low", t->low, "high", t->high, "bits", t->bits, "golden", golden);
 }
 
 /* Multipliers, biases and scales of the rows; where their codes lie. */
@@ -182,7 +182,7 @@ static json_t *json_profile(const struct kure_integer_model *m)
     const struct kure_profile *p = kure_profile(kure_profile_find(m->profile));
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "name", p->name, "arithmetic", kure_arithmetic_name(p->arithmetic), "weights",
                      p->keys[KURE_QUANTIZED_WEIGHTS], "activations", p->keys[KURE_QUANTIZED_ACTIVATIONS], "biases",
-                     kure_arithmetic_rules(p->arithmetic)->float_bias ? "float32" : "int32 of scale input * weight, rounded half away", "source", p->source);
+                     kure_arithmetic_rules(p->arithmetic)->float_bias ? "float32" : "int32 of scale input * weight", "source", p->source);
 }
 
 /* ---- the whole -------------------------------------------------------------------------- */
@@ -199,7 +199,8 @@ static enum kure_status hash_files(const char *folder, json_t *files, struct kur
         if (file) fclose(file);
         status = bytes < 0 ? kure_fail(error, KURE_ERROR_FILE, "%s: cannot be read", path) : kure_hash_file(path, xxh3, error);
         if (status == KURE_OK) status = kure_sha256_file(path, sha256, error);
-        if (status == KURE_OK) json_object_set_new(files, names[i], json_pack("{s:I, s:s, s:s}", "bytes", (json_int_t)bytes, "xxh3_128", xxh3, "sha256", sha256));
+        if (status != KURE_OK) break;
+        json_object_set_new(files, names[i], json_pack("{s:I, s:s, s:s}", "bytes", (json_int_t)bytes, "xxh3_128", xxh3, "sha256", sha256));
     }
     kure_bundle_names_free(names, count);
     return status;
@@ -246,8 +247,8 @@ static enum kure_status fill(const struct kure_integer_model *m, const struct ku
     for (int i = 0; i < m->class_count; ++i) json_array_append_new(classes, json_string(m->classes[i]));
     json_object_set_new(root, "format", json_string(KURE_BUNDLE_FORMAT));
     json_object_set_new(root, "tool", json_pack("{s:s, s:s}", "name", "darknet-kure", "version", KURE_VERSION));
-    json_object_set_new(root, "made_from", json_pack("{s:s, s:s, s:s, s:s}", "cfg", base_name(m->cfg), "weights", base_name(m->weights), "weights_xxh3_128", hash,
-                                                     "ranges", facts->calibration));
+    json_object_set_new(root, "made_from", json_pack("{s:s, s:s, s:s, s:s}", "cfg", base_name(m->cfg), "weights", base_name(m->weights),
+                                                     "weights_xxh3_128", hash, "ranges", facts->calibration));
     json_object_set_new(root, "profile", json_profile(m));
     json_object_set_new(root, "batchnorm_epsilon", json_real((double)m->batchnorm_epsilon));
     json_object_set_new(root, "input", json_input(m));

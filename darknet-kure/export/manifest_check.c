@@ -27,7 +27,9 @@ static enum kure_status check_sum(const char *folder, char *line, int number, ch
 {
     char path[4400], found[KURE_SHA256_TEXT];
     size_t digits = strspn(line, "0123456789abcdef");
-    if (digits != 64 || strncmp(line + 64, "  ", 2) != 0) {
+    int is_text = 1;
+    for (const char *c = line; *c; ++c) is_text &= (unsigned char)*c >= ' ';
+    if (digits != 64 || strncmp(line + 64, "  ", 2) != 0 || !is_text) {
         return kure_fail(error, KURE_ERROR_INPUT, "%s/SHA256SUMS:%d: is not '64 digits, two blanks, name'", folder, number);
     }
     const char *name = line + 66;
@@ -48,13 +50,15 @@ static enum kure_status check_sums(const char *folder, char **names, int count, 
     char *rest = (char *)text, *line;
     int *seen = calloc((size_t)count, sizeof *seen);
     if (!seen) status = kure_fail_memory(error);
+    else if (bytes == 0 || text[bytes - 1] != '\n') status = kure_fail(error, KURE_ERROR_INPUT, "%s/SHA256SUMS: is cut: its last line does not end", folder);
     while (status == KURE_OK && (line = strsep(&rest, "\n")) != NULL && *line) {
         status = check_sum(folder, line, ++lines, names, count, error);
         for (int i = 0; status == KURE_OK && i < count; ++i) seen[i] |= strcmp(names[i], line + 66) == 0;
     }
     for (int i = 0; status == KURE_OK && i < count; ++i) {
         if (!seen[i] && strcmp(names[i], "SHA256SUMS") != 0) {
-            status = kure_fail(error, KURE_ERROR_INPUT, "%s/%s: SHA256SUMS does not name it: it is no part of the bundle, or the sums are cut", folder, names[i]);
+            status = kure_fail(error, KURE_ERROR_INPUT, "%s/%s: SHA256SUMS does not name it: it is no part of the bundle, or the sums are cut", folder,
+                               names[i]);
         }
     }
     free(seen);
@@ -86,10 +90,13 @@ static enum kure_status check_file(const char *folder, const char *name, const j
     const char *xxh3 = json_string_value(json_object_get(entry, "xxh3_128"));
     const json_t *bytes = json_object_get(entry, "bytes");
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    if (!xxh3 || !json_is_integer(bytes)) return kure_fail(error, KURE_ERROR_INPUT, "%s/manifest.json: files: '%.60s' has no 'bytes' and 'xxh3_128'", folder, name);
+    if (!xxh3 || !json_is_integer(bytes)) {
+        return kure_fail(error, KURE_ERROR_INPUT, "%s/manifest.json: files: '%.60s' has no 'bytes' and 'xxh3_128'", folder, name);
+    }
     if (stat(path, &info) != 0) return kure_fail(error, KURE_ERROR_FILE, "%s: is missing: manifest.json names it", path);
     if (info.st_size != json_integer_value(bytes)) {
-        return kure_fail(error, KURE_ERROR_INPUT, "%s: has %lld bytes, manifest.json says %lld", path, (long long)info.st_size, (long long)json_integer_value(bytes));
+        return kure_fail(error, KURE_ERROR_INPUT, "%s: has %lld bytes, manifest.json says %lld", path, (long long)info.st_size,
+                         (long long)json_integer_value(bytes));
     }
     enum kure_status status = kure_hash_file(path, hash, error);
     *all += (uint64_t)info.st_size;
@@ -169,7 +176,8 @@ enum kure_status kure_manifest_compare(const char *folder, const struct kure_mod
             status = kure_fail(error, KURE_ERROR_INPUT, "%s: manifest.json says profile '%.24s', model.kure '%s'", folder, profile ? profile : "",
                                kure_runtime_profile(model));
         } else if (json_array_size(tensors) != model->layer_count + 1) {
-            status = kure_fail(error, KURE_ERROR_INPUT, "%s: manifest.json has %zu tensors, model.kure %u", folder, json_array_size(tensors), model->layer_count + 1);
+            status = kure_fail(error, KURE_ERROR_INPUT, "%s: manifest.json has %zu tensors, model.kure %u", folder, json_array_size(tensors),
+                               model->layer_count + 1);
         }
         for (uint32_t i = 0; status == KURE_OK && i <= model->layer_count; ++i) {
             status = compare_tensor(folder, json_array_get(tensors, i), model, i, error);

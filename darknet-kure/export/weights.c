@@ -152,7 +152,7 @@ static enum kure_status check_scales(const struct rows *w, struct kure_error *er
     return KURE_OK;
 }
 
-static void write_words(struct rows *w)
+static void write_words(struct rows *w, struct kure_weights_report *report)
 {
     const struct kure_arithmetic_rules *rules = kure_arithmetic_rules(w->target->arithmetic);
     struct kure_integer_layer *to = w->to;
@@ -160,7 +160,11 @@ static void write_words(struct rows *w)
         struct kure_row_scales s = {.in = w->target->in->scale, .weight = to->weight_scales[r], .out = w->target->out->scale, .bias = to->biases[r],
                                     .one_product = to->kind == KURE_KIND_CONNECTED && to->one_scale};
         rules->row(&s, to->multipliers[r]);
-        if (to->bias_codes) to->bias_codes[r] = (int32_t)round((double)to->biases[r] / ((double)s.in * (double)s.weight));
+        if (!to->bias_codes) continue;
+        double step = (double)s.in * (double)s.weight, code = (double)to->biases[r] / step;
+        int is_exact = rules->ties_up && (int32_t)to->multipliers[r][1] > 0;
+        to->bias_codes[r] = (int32_t)(is_exact ? floor(code) : round(code));
+        if (!is_exact) report->bias_error = fmax(report->bias_error, fabs(to->bias_codes[r] - code) * step / (double)s.out);
     }
 }
 
@@ -218,7 +222,7 @@ enum kure_status kure_integer_weights(const struct kure_network_layer *from, con
         status = check_scales(&w, error);
     }
     for (int r = 0; status == KURE_OK && r < to->rows; ++r) status = quantize_row(&w, r, error);
-    if (status == KURE_OK) write_words(&w);
+    if (status == KURE_OK) write_words(&w, report);
     free(dorefa);
     free(w.room);
     free(w.steps);

@@ -19,6 +19,7 @@ struct kure_weights_report {
     int larger_rows;   /* whose bias did not fit into 2^30: a larger scale */
     int larger_row;    /* the one that needed most */
     double largest;    /* and how much: a power of two */
+    double bias_error; /* in codes of the output, of int32 biases: the most that rounding one has moved it */
 };
 
 /* Fills rows, row, weight_bits ... multipliers of `to`, whose kind, rows and source_rows are set.

@@ -37,6 +37,12 @@ $(BUILD)/libkure_runtime_test.so: tests/unit/runtime_elements.c $(BUILD)/libkure
 	$(if $(V),,@echo '  LD   $@')
 	$(Q)$(CC) $(RUNTIME_FLAGS) $(CFLAGS) -shared $< -Wl,--whole-archive $(BUILD)/libkure_runtime.a -Wl,--no-whole-archive -o $@
 
+# The writers of export for tests/integer_model.py.
+$(BUILD)/libkure_export_test.so: tests/unit/export_layout.c $(HEADERS) $(BUILD)/libkure.a
+	$(if $(V),,@echo '  LD   $@')
+	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -Idarknet-kure/export -shared $< -Wl,--whole-archive $(BUILD)/libkure.a -Wl,--no-whole-archive \
+	    $(UNIT_LIBRARIES) -ljansson -lxxhash -lcrypto -lz -lprotobuf-c -o $@
+
 # ---- fuzzing -----------------------------------------------------------------
 
 FUZZ_SECONDS ?= 600

@@ -1,0 +1,341 @@
+"""Bundles: whole or not there; verified file by file; what cannot be exported is refused by name."""
+import hashlib
+import json
+import os
+import shutil
+import struct
+import subprocess
+import zlib
+
+import numpy as np
+import pytest
+import xxhash
+
+import conftest
+import exported
+import networks
+import read_bundle
+from programs import ENVIRONMENT, files_under, refuse, succeed
+
+pytestmark = pytest.mark.sanitize
+
+
+def small(**quantization):
+    text = (networks.net(width=8, height=8, batch=2, subdivisions=1, learning_rate=0.01) + networks.conv(4) + networks.conv(5, stride=2)
+            + networks.classifier_head(3))
+    return exported.with_quantization(text, **{**dict(profile="onnx"), **quantization})
+
+
+@pytest.fixture(scope="module")
+def trained(build, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    exported.train(build, folder, small())
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    for path in trained.iterdir():
+        if path.is_file():
+            shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def bundle(build, folder):
+    exported.export(build, folder)
+    return folder / "net.edge"
+
+
+def export(build, folder, *options, output="net.edge"):
+    return build.darknet(folder, "kure", "export", "net.cfg", "net.weights", "-o", output, *options)
+
+
+def nothing_left(folder):
+    return not [p.name for p in folder.iterdir() if ".edge" in p.name]
+
+
+def reseal(bundle):
+    """Hashes that fit again, of files that were changed"""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    for name, entry in manifest["files"].items():
+        data = (bundle / name).read_bytes()
+        entry.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), xxh3_128=xxhash.xxh3_128_hexdigest(data))
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    reseal_sums(bundle)
+
+
+def reseal_sums(bundle):
+    names = sorted(name for name in files_under(bundle) if name != "SHA256SUMS")
+    (bundle / "SHA256SUMS").write_text("".join(f"{hashlib.sha256((bundle / n).read_bytes()).hexdigest()}  {n}\n" for n in names))
+
+
+# ---- what a bundle is ------------------------------------------------------------------
+
+def test_files(build, bundle):
+    files = files_under(bundle)
+    manifest = json.loads(files["manifest.json"])
+    sums = dict(reversed(line.split("  ")) for line in files["SHA256SUMS"].decode().splitlines())
+    assert set(sums) == set(files) - {"SHA256SUMS"} and set(manifest["files"]) == set(sums) - {"manifest.json"}
+    for name, digest in sums.items():
+        assert hashlib.sha256(files[name]).hexdigest() == digest
+    for name, entry in manifest["files"].items():
+        assert entry["bytes"] == len(files[name]) and entry["sha256"] == sums[name]
+    golden = {name for name in files if name.startswith("golden/")}
+    assert golden == {t["golden"] for t in manifest["tensors"]} | {o["golden"] for o in manifest["outputs"]} | {"golden/values.npy"}
+    for name in golden:
+        array = np.load(bundle / name)
+        assert array.dtype == (np.float32 if "values" in name or "output_" in name else np.int8) and len(array) == manifest["golden_images"] == 4
+    assert not [row for row in read_bundle.Bundle(bundle).compare() if row[2]]
+    result = succeed(build.darknet(bundle.parent, "kure", "verify", "net.edge", "--json", "verify.json"))
+    row = json.loads((bundle.parent / "verify.json").read_text())["rows"][0]
+    assert row["different"] == 0 and row["files"] == len(files) and row["images"] == 4, result.stdout
+
+
+def test_same_bytes_again(build, folder):
+    for name in ("a.edge", "b.edge"):
+        succeed(export(build, folder, output=name))
+    assert files_under(folder / "a.edge") == files_under(folder / "b.edge")
+
+
+def test_the_hash_of_xxhash(build, bundle):
+    for name, entry in json.loads((bundle / "manifest.json").read_text())["files"].items():
+        assert xxhash.xxh3_128_hexdigest((bundle / name).read_bytes()) == entry["xxh3_128"]
+
+
+def test_images_of_data(build, folder, pictures):
+    """The golden inputs are images of the training list; names of classes come along."""
+    succeed(export(build, folder, "--data", pictures / "classes.data", "--golden", 3))
+    values = np.load(folder / "net.edge" / "golden" / "values.npy")
+    assert values.shape == (3, 3, 8, 8) and values.min() >= 0 and values.max() <= 1 and values.std() > 0.05
+    assert json.loads((folder / "net.edge" / "manifest.json").read_text())["classes"] == list(conftest.CLASSES)
+
+
+# ---- whole or not at all ------------------------------------------------------------------
+
+def test_an_existing_folder(build, folder):
+    (folder / "net.edge").mkdir()
+    (folder / "net.edge" / "mine.txt").write_text("mine")
+    refuse(export(build, folder), "net.edge", "exists", "--force")
+    refuse(export(build, folder, "--force"), "net.edge", "no bundle", "manifest.json")
+    assert files_under(folder / "net.edge") == {"mine.txt": b"mine"}
+    (folder / "net.edge" / "mine.txt").unlink()
+    (folder / "net.edge").rmdir()
+    (folder / "net.edge").write_text("a file")
+    refuse(export(build, folder, "--force"), "net.edge", "no bundle")
+
+
+def test_force_replaces_a_bundle(build, folder):
+    succeed(export(build, folder))
+    before = files_under(folder / "net.edge")
+    succeed(export(build, folder, "--force", "--golden", 1))
+    assert files_under(folder / "net.edge") != before
+    succeed(build.darknet(folder, "kure", "verify", "net.edge"))
+    assert sorted(p.name for p in folder.iterdir() if ".edge" in p.name) == ["net.edge"]
+
+
+def test_no_folder_to_write_to(build, folder):
+    refuse(export(build, folder, output="missing/net.edge"), "missing/net.edge", "No such file")
+
+
+def test_a_full_disk(build, folder):
+    """On a file system of 64 KiB the golden vectors find no room: nothing stays."""
+    small_disk = folder / "disk"
+    small_disk.mkdir()
+    command = f"{build.program('darknet')} kure export net.cfg net.weights -o disk/net.edge --golden 100"
+    script = f"mount -t tmpfs -o size=64k none {small_disk} || exit 3; {command}; status=$?; ls -A disk > left; exit $status"
+    result = subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, check=False)
+    if "unshare:" in result.stderr or "mount:" in result.stderr:
+        pytest.skip("no user namespaces here: " + result.stderr.strip())
+    refuse(result, "cannot be", "No space left")
+    assert (folder / "left").read_text() == ""
+
+
+def test_a_full_disk_keeps_nothing(build, folder):
+    """The same with a limit on the size of files, which any user can set."""
+    script = f"ulimit -f 8; trap '' XFSZ; exec {build.program('darknet')} kure export net.cfg net.weights -o net.edge --golden 1000"
+    result = subprocess.run(["sh", "-c", script], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    refuse(result, "cannot be written", "File too large")
+    assert nothing_left(folder)
+
+
+# ---- verify ------------------------------------------------------------------------------
+
+def verify(build, bundle):
+    return build.darknet(bundle.parent, "kure", "verify", bundle.name)
+
+
+def test_one_byte_of_any_file(build, bundle):
+    for name, data in files_under(bundle).items():
+        for at in (0, len(data) // 2, len(data) - 1):
+            (bundle / name).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1:])
+            said = refuse(verify(build, bundle), "net.edge")
+            assert name in said or "SHA256SUMS" in said, (name, at, said)
+        (bundle / name).write_bytes(data)
+    succeed(verify(build, bundle))
+
+
+def test_cut_missing_and_foreign_files(build, bundle):
+    for name, data in files_under(bundle).items():
+        (bundle / name).write_bytes(data[:-1])
+        refuse(verify(build, bundle), "net.edge")
+        (bundle / name).unlink()
+        refuse(verify(build, bundle), "net.edge", *(() if name == "SHA256SUMS" else (name.split("/")[-1],)))
+        (bundle / name).write_bytes(data)
+    (bundle / "notes.txt").write_text("mine")
+    refuse(verify(build, bundle), "notes.txt", "SHA256SUMS does not name it")
+    (bundle / "notes.txt").unlink()
+    os.symlink("model.kure", bundle / "link")
+    refuse(verify(build, bundle), "link")
+
+
+def test_a_newer_version(build, bundle):
+    text = (bundle / "manifest.json").read_text()
+    (bundle / "manifest.json").write_text(text.replace("kure-bundle-1", "kure-bundle-2"))
+    reseal_sums(bundle)
+    refuse(verify(build, bundle), "kure-bundle-2", "kure-bundle-1")
+
+
+@pytest.mark.parametrize("offset,value,words", ((8, 2, ("newer",)), (16, 1 << 30, ("bytes",)), (20, 1 << 20, ("layer_count",))))
+def test_a_model_of_other_sizes(offset, value, words, build, bundle):
+    """With hashes that fit: model.kure is still read with suspicion."""
+    data = bytearray((bundle / "model.kure").read_bytes())
+    struct.pack_into("<I", data, offset, value)
+    struct.pack_into("<I", data, 12, zlib.crc32(bytes(data[16:])))
+    (bundle / "model.kure").write_bytes(data)
+    reseal(bundle)
+    refuse(verify(build, bundle), "model.kure", *words)
+
+
+def test_other_golden_codes(build, bundle):
+    """With hashes that fit: one golden code differs, which is exit status 1 and named."""
+    codes = np.load(bundle / "golden" / "layer_1.npy")
+    codes[2, 1, 3, 3] ^= 4
+    np.save(bundle / "golden" / "layer_1.npy", codes)
+    raw = (bundle / "golden" / "layer_1.npy").read_bytes()
+    assert len(raw) == 128 + codes.size
+    reseal(bundle)
+    result = verify(build, bundle)
+    assert result.returncode == 1 and "1 of" in result.stderr and "layer_1 of image 2" in result.stderr and "up to 4" in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("change", (lambda m: m.update(golden_images=10 ** 9), lambda m: m.update(golden_images=-1), lambda m: m.update(golden_images="4"),
+                                    lambda m: m.pop("files"), lambda m: m["files"].update({"../net.weights": m["files"]["model.kure"]}),
+                                    lambda m: m["tensors"][1].update(scale=1.0), lambda m: m["tensors"].pop(), lambda m: m["profile"].update(name="pow2"),
+                                    lambda m: m["files"]["model.kure"].update(bytes=7), lambda m: m.pop("format")))
+def test_other_manifests(change, build, bundle):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    change(manifest)
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    reseal_sums(bundle)
+    refuse(verify(build, bundle), "net.edge")
+
+
+def test_no_manifest_and_no_json(build, bundle):
+    (bundle / "manifest.json").write_text("{")
+    reseal_sums(bundle)
+    refuse(verify(build, bundle), "manifest.json", "no JSON")
+    refuse(build.darknet(bundle.parent, "kure", "verify", "missing.edge"), "missing.edge", "No such file")
+    refuse(build.darknet(bundle.parent, "kure", "verify", "net.cfg"), "net.cfg")
+    (bundle.parent / "empty").mkdir()
+    refuse(build.darknet(bundle.parent, "kure", "verify", "empty"), "empty", "no bundle")
+
+
+# ---- what cannot be exported -----------------------------------------------------------------
+
+def write_network(build, folder, text):
+    (folder / "net.cfg").write_text(text)
+    succeed(build.harness(folder, "train", "net.cfg", "net.weights", "-updates", 1))
+
+
+def test_neither_trained_nor_calibrated(build, tmp_path):
+    plain = networks.net(width=8, height=8, batch=2) + networks.conv(4) + networks.classifier_head(3)
+    write_network(build, tmp_path, plain)
+    refuse(export(build, tmp_path), "net.cfg", "--data", "kure calibrate")
+    exported.train(build, tmp_path, small())
+    (tmp_path / "net.weights.kure").unlink()
+    refuse(export(build, tmp_path), "layer 0", "range", "--data", "kure calibrate net.cfg net.weights")
+    assert nothing_left(tmp_path)
+
+
+def test_calibrated_now(build, tmp_path, pictures):
+    """A cfg without [quantization], and one whose ranges are missing."""
+    write_network(build, tmp_path, networks.net(width=8, height=8, batch=2) + networks.conv(4) + networks.conv(5) + networks.classifier_head(3))
+    succeed(export(build, tmp_path, "--data", pictures / "classes.data", "--weight-bits", 4, "--profile", "tflite", output="a.edge"))
+    read = read_bundle.Bundle(tmp_path / "a.edge")
+    assert read.manifest["profile"]["name"] == "tflite" and not [row for row in read.compare() if row[2]]
+    assert [layer["weights"]["bits"] for layer in read.layers if "weights" in layer] == [8, 4, 8], "the first and the last layer keep theirs"
+    exported.train(build, tmp_path, small())
+    (tmp_path / "net.weights.kure").unlink()
+    succeed(export(build, tmp_path, "--data", pictures / "classes.data", output="b.edge"))
+    succeed(build.darknet(tmp_path, "kure", "verify", "b.edge"))
+    assert not (tmp_path / "net.weights.kure").exists(), "export writes its bundle alone"
+
+
+@pytest.mark.parametrize("layers,words", (
+    (networks.section("local", filters=2, size=3, stride=1, pad=0, activation="relu"), ("layer 1 [local]", "no integer form")),
+    (networks.section("activation", activation="relu"), ("layer 1 [activation]", "no integer form")),
+    (networks.section("upsample", stride=2, scale=2), ("layer 1 [upsample]", "scale=")),
+    (networks.section("upsample", stride=-2), ("layer 1 [upsample]", "negative stride")),
+    (networks.conv(4, quantize=0), ("layer 1 [convolutional]", "float", "quantize=0")),
+    (networks.conv(4, activation_bits=0), ("layer 1 [convolutional]", "activations are float")),
+    (networks.section("shortcut", activation="linear", alpha=0, **{"from": -1}), ("layer 1 [shortcut]", "alpha=0")),
+))
+def test_no_integer_form(layers, words, build, tmp_path):
+    text = networks.net(width=8, height=8, batch=2, subdivisions=1) + networks.conv(4) + layers + networks.classifier_head(3)
+    text = exported.with_quantization(text, profile="onnx")
+    exported.train(build, tmp_path, text, 1)
+    refuse(export(build, tmp_path), "net.cfg", *words)
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("quantization,profile,words", (
+    (dict(profile=None, weight_bits=5), "onnx", ("weight_bits=5", "8, 4")), (dict(profile=None, activation_bits=4), "onnx", ("activation_bits=4",)),
+    (dict(profile=None, rounding="floor"), "onnx", ("rounding=floor", "half_even")), (dict(profile=None), "tflite", ("rounding=half_even", "half_away")),
+    (dict(profile=None), "pow2", ("profile=pow2", "activation_rounding=half_even", "half_up")), (dict(profile="onnx"), "tflite", ("profile=onnx", "--profile tflite", "contradict")),
+    (dict(profile=None, activation_symmetric=1), "tensorrt", ("quantizer in front", "profile=tensorrt", "[quantization]")),
+    (dict(profile=None, first_bits=0, last_bits=0), "onnx", ("network input", "first_bits=8")),
+))
+def test_contradictions(quantization, profile, words, build, tmp_path):
+    text = small(**quantization).replace("profile=None\n", "")
+    exported.train(build, tmp_path, text)
+    refuse(export(build, tmp_path, "--profile", profile), "net.cfg", *words)
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("options,words", (
+    ((), ("-o",)), (("-o", "x.edge", "--profile", "onx"), ("onx", "onnx")), (("-o", "x.edge", "--formats", "kure,tar"), ("tar",)),
+    (("-o", "x.edge", "--images", "5"), ("--images 5", "--data")), (("-o", "x.edge", "--golden", "0"), ("--golden 0",)),
+    (("-o", "x.edge", "--weight-bits", "4,8"), ("weight_bits=4,8",)), (("-o", "x.edge", "--weight-bits", "99"), ("weight_bits=99",)),
+    (("-o", "x.edge", "--bits", "4", "--frob"), ("--frob",)),
+))
+def test_wrong_command_lines(options, words, build, folder):
+    refuse(build.darknet(folder, "kure", "export", "net.cfg", "net.weights", *options), *words, status=2)
+    assert nothing_left(folder)
+
+
+def test_before_the_simulation_begins(build, tmp_path):
+    exported.train(build, tmp_path, small(start=5), 2)
+    result = succeed(export(build, tmp_path))
+    assert "start=5" in result.stderr and "2 updates" in result.stderr
+
+
+def test_keys_beside_a_section(build, folder):
+    refuse(export(build, folder, "--weight-bits", "4"), "net.cfg", "[quantization]", "contradict")
+
+
+def test_a_float_activation_that_no_arithmetic_has(build, tmp_path):
+    text = small(profile="ncnn").replace("activation=leaky", "activation=logistic")
+    exported.train(build, tmp_path, text)
+    refuse(export(build, tmp_path), "layer 0", "activation=logistic", "profile=ncnn", "onnx")
+
+
+def test_a_table_for_any_activation(build, tmp_path):
+    text = small().replace("activation=leaky", "activation=elu")
+    exported.train(build, tmp_path, text)
+    bundle = exported.export(build, tmp_path)
+    assert [layer["activation"] for layer in bundle.layers if layer["kind"] == "lookup"] == ["elu", "elu"]
+    assert not [row for row in bundle.compare() if row[2]]
+    for name, apart in exported.differences(build, tmp_path, text, bundle).items():
+        assert apart.mean() < 0.05, name
