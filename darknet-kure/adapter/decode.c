@@ -7,6 +7,7 @@
  * found, named and counted, or left out. With OPENCV=1 that loader reads formats which
  * nothing else here knows, and is used as it is.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>

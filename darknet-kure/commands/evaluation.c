@@ -281,7 +281,7 @@ static int parse_shard(const char *text, struct kure_evaluation_request *r)
 }
 
 static const struct option eval_options[] = {{"simulate", no_argument, NULL, 's'}, {"integer", no_argument, NULL, 'n'},
-                                             {"profile", required_argument, NULL, 'p'}, {NULL, 0, NULL, 0}};
+                                             {"profile", required_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
 static const struct option sweep_options[] = {{"shard", required_argument, NULL, 'd'}, {"jobs", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0}};
 static const struct option common_options[] = {
     {"quantize", required_argument, NULL, 'q'},  {"images", required_argument, NULL, 'i'}, {"threads", required_argument, NULL, 't'},
@@ -315,7 +315,7 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
         case 'j': r->json = optarg; break;
         case 's': r->simulate = 1; break;
         case 'n': r->integer = 1; break;
-        case 'p': r->profile = optarg; break;
+        case 'f': r->profile = optarg; break;
         case 'z': r->equalize = 1; break;
         case 'k': r->skip_bad = 1; break;
         case 'l': r->lasting = 1; break;

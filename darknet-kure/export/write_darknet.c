@@ -58,6 +58,12 @@ static float bias(const struct kure_integer_model *m, const struct kure_integer_
     return (float)((double)m->tensors[l->inputs[0]].scale * l->weight_scales[r] * l->bias_codes[r]);
 }
 
+/* Where a row of a layer of the cfg is in the model. */
+struct source_row {
+    const struct kure_integer_layer *layer;
+    int row;
+};
+
 /* The layers of the model that come from layer `number` of the cfg: one, or two with rows of their own. */
 static enum kure_status write_layer(const struct kure_integer_model *m, int number, FILE *file, struct kure_error *error)
 {
@@ -69,18 +75,27 @@ static enum kure_status write_layer(const struct kure_integer_model *m, int numb
         row = l->row;
     }
     if (!rows) return KURE_OK;
-    float *values = malloc(((size_t)rows + (size_t)rows * (size_t)row) * sizeof *values), *weights = values + rows;
-    if (!values) return kure_fail_memory(error);
+    struct source_row *from = malloc((size_t)rows * sizeof *from);
+    float *values = malloc((size_t)row * sizeof *values);
+    if (!from || !values) {
+        free(from);
+        free(values);
+        return kure_fail_memory(error);
+    }
     for (int i = 0; i < m->layer_count; ++i) {
         const struct kure_integer_layer *l = &m->layers[i];
         if (l->source != number) continue;
-        for (int r = 0; r < l->rows; ++r) {
-            int at = l->source_rows ? l->source_rows[r] : r;
-            values[at] = bias(m, l, r);
-            kure_integer_quantized_row(l, r, weights + (size_t)at * (size_t)row);
-        }
+        for (int r = 0; r < l->rows; ++r) from[l->source_rows ? l->source_rows[r] : r] = (struct source_row){l, r};
     }
-    fwrite(values, sizeof *values, (size_t)rows + (size_t)rows * (size_t)row, file);
+    for (int r = 0; r < rows; ++r) {
+        float value = bias(m, from[r].layer, from[r].row);
+        fwrite(&value, sizeof value, 1, file);
+    }
+    for (int r = 0; r < rows; ++r) {
+        kure_integer_quantized_row(from[r].layer, from[r].row, values);
+        fwrite(values, sizeof *values, (size_t)row, file);
+    }
+    free(from);
     free(values);
     return KURE_OK;
 }

@@ -35,6 +35,13 @@ struct writer {
     FILE *index;
 };
 
+static void put_hexadecimal(FILE *file, uint32_t value, int digits)
+{
+    char text[8];
+    for (int i = digits; i-- > 0; value >>= 4) text[i] = "0123456789abcdef"[value & 15];
+    fwrite(text, 1, (size_t)digits, file);
+}
+
 /* One array as one file.
  *   data  [in]: [count] int8, or of 32 bits where bits = 32 */
 static enum kure_status array(struct writer *w, const char *tensor, const char *what, int bits, const void *data, size_t count, struct kure_error *error)
@@ -46,9 +53,8 @@ static enum kure_status array(struct writer *w, const char *tensor, const char *
     if (status != KURE_OK) return status;
     fputs(w->form->begin, file);
     for (size_t i = 0; i < count; ++i) {
-        const char *behind = i + 1 < count ? w->form->between : w->form->end;
-        if (bits == 32) fprintf(file, "%08x%s", (unsigned)((const uint32_t *)data)[i], behind);
-        else fprintf(file, "%0*x%s", bits / 4, (unsigned)((const int8_t *)data)[i] & ((1u << bits) - 1), behind);
+        put_hexadecimal(file, bits == 32 ? ((const uint32_t *)data)[i] : (uint32_t)((const int8_t *)data)[i], bits / 4);
+        fputs(i + 1 < count ? w->form->between : w->form->end, file);
     }
     fprintf(w->index, "%s %zu values of %d bits\n", name + sizeof "hex/" - 1, count, bits);
     return kure_bundle_close(w->folder, name, file, error);
