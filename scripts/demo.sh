@@ -2,8 +2,10 @@
 # demo.sh [--seed N] [--out DIR] [--images N]: the whole story on Fashion-MNIST.
 #
 # Trains a float baseline, fine-tunes it with KURE and, as a fair control, without
-# (same updates, rate and seed), evaluates the three over bits and step size, and writes
-# DIR/report.html. Called by `make demo` (DIR: build/demo) and, per seed, by paper.py.
+# (same updates, rate and seed), evaluates the three over bits and step size, writes
+# DIR/report.html, and exports the KURE model as integers: DIR/kure.edge with 8-bit
+# weights, DIR/kure-4bit.edge with 4-bit weights. Called by `make demo` (DIR: build/demo)
+# and, per seed, by paper.py.
 #
 # May be interrupted and run again: a step is skipped when its output is there and was
 # made from the same inputs (DIR/stamps holds their hash); a training goes on from its
@@ -218,6 +220,44 @@ write_report() {
     "$python" scripts/report.py "${files[@]}" -o "$out/report.html"
 }
 
+# cell FILE COLUMN: of a table's first row
+cell() { awk -F, -v column="$2" 'NR == 1 { for (i = 1; i <= NF; ++i) if ($i == column) n = i } NR == 2 { print $n }' "$1"; }
+
+# bundle FOLDER BITS: the KURE model as integers for onnxruntime, with weights of that many bits; its row of edge.csv
+bundle() {
+    local folder=$out/$1 name=kure-${2}bit key file
+    local network=("$out/$name.cfg" "$out/$name.weights")
+    { cat "$out/kure.cfg"; printf '\n[quantization]\nprofile=onnx\nweight_bits=%d\n' "$2"; } >"${network[0]}"
+    cp "$out/kure.weights" "${network[1]}"
+    key=$(key_of "$darknet" "${network[@]}" "$pictures"/complete.json)
+    if ! is_done "$1" "$key" "$folder"; then
+        rm -f "${network[1]}.kure"
+        run progress "$out/logs/$1.out" "$darknet" kure calibrate "${network[@]}" "$out/fashion.data"
+        run progress "$out/logs/$1.out" "$darknet" kure export "${network[@]}" --data "$out/fashion.data" --force -o "$folder"
+        run progress "$out/logs/$1.out" "$darknet" kure verify "$folder"
+        mark_done "$1" "$key"
+    fi
+    file=$out/points/$name
+    table "$name-simulated" "$file-simulated.csv" "$darknet" kure eval "${network[@]}" "$out/fashion.data" --simulate "${count[@]}"
+    table "$name-integer" "$file-integer.csv" "$darknet" kure eval "${network[@]}" "$out/fashion.data" --integer "${count[@]}"
+    echo "$1,$(cell "$file-integer.csv" weight_bits),$(cell "$file-integer.csv" activation_bits),$(cell "$out/points/kure-float.csv" top1),$(
+        cell "$file-simulated.csv" top1),$(cell "$file-integer.csv" top1),$(stat -c %s "$out/kure.weights"),$(stat -c %s "$folder/model.kure")" >>"$out/edge.csv.tmp"
+}
+
+# The KURE model as float, as simulated and as integers; bytes of kure.weights and of model.kure.
+export_kure() {
+    local count=()
+    [ "$images" = 0 ] || count=(--images "$images")
+    stage "Exporting the KURE model as integers, weights of 8 and of 4 bits"
+    table kure-float "$out/points/kure-float.csv" "$darknet" kure eval "$out/kure.cfg" "$out/kure.weights" "$out/fashion.data" "${count[@]}"
+    echo "bundle,weight_bits,activation_bits,float_top1,simulated_top1,integer_top1,weights_bytes,model_bytes" >"$out/edge.csv.tmp"
+    bundle kure.edge 8
+    bundle kure-4bit.edge 4
+    mv "$out/edge.csv.tmp" "$out/edge.csv"
+    echo
+    tr , ' ' <"$out/edge.csv" | awk '{ printf "%-14s", $1; for (i = 2; i <= NF; ++i) printf "  %15s", $i; print "" }'
+}
+
 # ---- the story -------------------------------------------------------------
 
 prepare_images
@@ -231,4 +271,5 @@ for model in $models; do evaluate "$model"; done
 write_sweep
 stage "Writing the report"
 write_report
+export_kure
 echo "Done in $(elapsed). Weights, logs and tables are in $out/"

@@ -32,6 +32,8 @@ static double seconds_per_image(struct kure_evaluation *e, const struct kure_poi
     int most = omp_get_max_threads();
     if (jobs > 1) omp_set_num_threads(1);
     threads = omp_get_max_threads();
+#else
+    (void)jobs;
 #endif
     double seconds = kure_images_seconds(e->net, e->images, threads > LEAST_IMAGES ? threads : LEAST_IMAGES);
 #ifdef _OPENMP
