@@ -131,28 +131,45 @@ static void range_cpu(const float *x, size_t n, struct kure_range_keys *out)
     *out = (struct kure_range_keys){min, max};
 }
 
+static doubles magnitude(doubles x)
+{
+    typedef int64_t longs __attribute__((vector_size(8 * WIDTH)));
+    return (doubles)((longs)x & INT64_MAX);
+}
+
+static void add_spread(double lanes[3][LANES], const float *x, size_t n, double pivot)
+{
+    for (size_t v = 0; v < LANES; v += WIDTH) {
+        doubles s1 = {0}, s2 = {0}, deviation = {0};
+        for (size_t i = v; i < n; i += LANES) {
+            doubles d = load_floats(x + i) - pivot;
+            s1 += d;
+            s2 += d * d;
+            deviation += magnitude(d);
+        }
+        add_to(lanes[0] + v, s1);
+        add_to(lanes[1] + v, s2);
+        add_to(lanes[2] + v, deviation);
+    }
+}
+
 static void spread_sums_cpu(const float *x, size_t n, float pivot, struct kure_spread_sums *out)
 {
-    double s1[LANES] = {0}, s2[LANES] = {0}, deviation[LANES] = {0}, block[BLOCK], size[BLOCK];
+    double lanes[3][LANES] = {{0}};
+    float block[BLOCK];
     uint64_t zeros = 0;
     for (size_t m; n; x += m, n -= m) {
         int32_t zeros_here = 0;
         m = block_size(n);
         for (size_t i = 0; i < m; i++) {
-            float v = kure_flush(x[i]);
-            double d = (double)v - pivot;
-            zeros_here += v == 0;
-            block[i] = d;
-            size[i] = d < 0 ? -d : d;
+            block[i] = kure_flush(x[i]);
+            zeros_here += block[i] == 0;
         }
         zeros += (uint64_t)zeros_here;
-        fill_up(block, m);
-        fill_up(size, m);
-        add_sum(s1, block, m);
-        add_products(s2, block, block, m);
-        add_sum(deviation, size, m);
+        for (size_t i = m; i % LANES; i++) block[i] = pivot; /* adds 0 to each sum */
+        add_spread(lanes, block, m, pivot);
     }
-    *out = (struct kure_spread_sums){lanes_sum(s1), lanes_sum(s2), lanes_sum(deviation), zeros};
+    *out = (struct kure_spread_sums){lanes_sum(lanes[0]), lanes_sum(lanes[1]), lanes_sum(lanes[2]), zeros};
 }
 
 static uint64_t count_nan_cpu(const float *x, size_t n)

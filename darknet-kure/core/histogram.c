@@ -15,14 +15,13 @@ static void widen(double *bins)
     memcpy(bins, wide, sizeof wide);
 }
 
-enum { BLOCK = 128, TWINS = 2, PART_MIN = 131072, PARTS_MAX = 64 };
+enum { BLOCK = 128, PART_MIN = 131072, PARTS_MAX = 64 };
 struct bin {
     double count, total; /* beside each other: one vector addition */
 };
 
-/* Blocks, so that the bins are found with vectors. Neighbours often lie in one bin, and an
- * addition waits for the one before it: they go to bins[0] and bins[1] in turns. */
-static void add_values(struct bin (*bins)[BINS], const float *x, size_t n, double scale)
+/* Blocks, so that the bins are found with vectors. */
+static void add_values(struct bin *bins, const float *x, size_t n, double scale)
 {
     double v[BLOCK];
     int bin[BLOCK];
@@ -34,18 +33,18 @@ static void add_values(struct bin (*bins)[BINS], const float *x, size_t n, doubl
             bin[i] = b < BINS - 1 ? b : BINS - 1;
         }
         for (size_t i = 0; i < m; i++) {
-            struct bin *to = &bins[i % TWINS][bin[i]];
+            struct bin *to = &bins[bin[i]];
             to->count += 1;
             to->total += v[i];
         }
     }
 }
 
-static void add_part(struct kure_histogram *h, struct bin (*bins)[BINS])
+static void add_part(struct kure_histogram *h, const struct bin *bins)
 {
     for (int b = 0; b < BINS; b++) {
-        h->count[b] += bins[0][b].count + bins[1][b].count;
-        h->total[b] += bins[0][b].total + bins[1][b].total;
+        h->count[b] += bins[b].count;
+        h->total[b] += bins[b].total;
     }
 }
 
@@ -61,7 +60,7 @@ void kure_histogram_add(struct kure_histogram *h, const float *x, size_t n, doub
     size_t parts = n / PART_MIN < 1 ? 1 : n / PART_MIN < PARTS_MAX ? n / PART_MIN : PARTS_MAX;
     KURE_PARALLEL_ORDERED(n,
         for (size_t p = 0; p < parts; p++) {
-            struct bin bins[TWINS][BINS] = {{{0}}};
+            struct bin bins[BINS] = {{0}};
             size_t first = n / parts * p, end = p + 1 < parts ? first + n / parts : n;
             add_values(bins, x + first, end - first, scale);
             KURE_IN_ORDER add_part(h, bins);
