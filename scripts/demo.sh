@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 build=${BUILD:-build}
 seed=1
 out=$build/demo
-images=5000 # 0: all 10000 test images
+images=4000 # 0: all 10000 test images
 python=${PYTHON:-/usr/bin/python3}
 darknet=$build/darknet
 pictures=$build/fashion-mnist
@@ -24,7 +24,7 @@ pictures=$build/fashion-mnist
 bits=8,6,5,4,3,2
 ratios=0.8,0.9,1.0,1.1,1.2,1.4
 low_bits=4,3,2
-wide_ratios=0.5,0.6,0.7,0.8,0.9,1.0,1.1,1.2,1.4,1.7,2.0
+wide_ratios=0.5,0.6,0.7,0.8,1.0,1.2,1.4,1.7,2.0
 narrow_mse=weight_truncation=mse,weight_grid=narrow
 declare -A settings=(
     [raw]="$narrow_mse,weight_granularity=tensor,batchnorm=train"
