@@ -67,6 +67,14 @@ def test_a_profile_with_itself(build, pictures, tmp_path):
     assert all(float(row["different"]) == 0 == float(row["largest"]) for row in rows) and "+0.00 points of top-1 on 24 images" in said
 
 
+def test_keys_of_the_command_line(build, pictures, tmp_path):
+    """--weight-bits and the same in --quantize: other weights, other differences."""
+    train(build, tmp_path, pictures, cfg())
+    by_key, by_list, plain = (compare(build, tmp_path, "onnx,tflite", *options)
+                              for options in (("--weight-bits", 4), ("--quantize", "weight_bits=4"), ()))
+    assert by_key == by_list != plain
+
+
 @pytest.mark.parametrize("profiles", ("onnx,tflite-single", "tflite,tflite-single"))
 def test_codes_of_both_bundles(profiles, build, pictures, tmp_path):
     """The same counts from the golden vectors of two bundles over the same images."""
@@ -100,9 +108,11 @@ def test_trained_ranges_are_kept(build, pictures, tmp_path):
 
 def test_wrong_command_lines(build, pictures, tmp_path):
     train(build, tmp_path, pictures, cfg())
-    for profiles, word in (("onnx", "two names"), ("onnx,tflite,ncnn", "two names"), ("onnx,onx", "onx")):
+    for profiles, word in (("onnx", "two names"), ("onnx,tflite,ncnn", "two names"), ("onnx,onx", "tflite-single")):
         refuse(build.darknet(tmp_path, "kure", "compare", "net.cfg", "net.weights", "classes.data", "--profiles", profiles), word, status=2)
     refuse(build.darknet(tmp_path, "kure", "compare", "net.cfg", "net.weights", "classes.data"), "--profiles", status=2)
+    refuse(build.darknet(tmp_path, "kure", "compare", "net.cfg", "net.weights", "classes.data", "--profiles", "onnx,ncnn", "--weight-bits", "8,4"),
+           "weight_bits=8,4", status=2)
     for options, words in ((("--integer", "--simulate"), ("contradict",)), (("--profile", "onnx"), ("--integer",)), (("--integer", "--equalize"), ("--equalize",)),
                            (("--integer", "--weight-bits", "8,4"), ("weight_bits=8,4",)), (("--integer", "--profile", "x"), ("--profile x", "onnx"))):
         refuse(build.darknet(tmp_path, "kure", "eval", "net.cfg", "net.weights", "classes.data", *options), *words, status=2)

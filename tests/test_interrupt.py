@@ -1,7 +1,8 @@
-"""Ctrl-C in eval, calibrate and sweep: one sentence, status 130, no half-written line, no process left; a full disk."""
+"""Ctrl-C in eval, calibrate, compare, sweep and export: one sentence, status 130, no half-written line, no process left; a full disk."""
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -68,7 +69,8 @@ def wait_for_rows(process, path, rows):
 @pytest.mark.parametrize("signal_number", (signal.SIGINT, signal.SIGTERM))
 @pytest.mark.parametrize("command,arguments,data", (
     ("eval", LONG, DATA), ("calibrate", ("--images", 100 * IMAGES, "--report"), "many.data"),
-), ids=("eval", "calibrate"))
+    ("compare", ("--profiles", "onnx,tflite", "--calibration-images", 100 * IMAGES), "many.data"),
+), ids=("eval", "calibrate", "compare"))
 def test_nothing_is_kept(command, arguments, data, signal_number, build, folder):
     before = set(folder.iterdir())
     process = start(build, folder, command, *arguments, "--csv", "stopped.csv", "--json", "stopped.json", data=data)
@@ -125,6 +127,58 @@ def test_ignored_where_its_caller_says_so(build, folder):
     wait_for_rows(process, folder / "ignored2.csv", 2)
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=120) == 0 and rows_of(folder / "ignored2.csv") == rows_of(folder / "ignored.csv")
+
+
+# ---- export ----------------------------------------------------------------------------
+
+def start_export(build, folder, *options):
+    """Calibrates for a while, then writes for a while."""
+    line = [build.program("darknet"), "kure", "export", "stop.cfg", "net.weights", "-o", "stop.edge", "--data", "many.data", "--golden", 1000, *options]
+    return subprocess.Popen([str(word) for word in line], cwd=folder, env=programs.ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                            start_new_session=True)
+
+
+def wait_for_part(process, folder, inside=""):
+    deadline = time.monotonic() + 120
+    while not list(folder.glob(f"stop.edge.tmp-*/{inside}")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("force", (False, True), ids=("new", "force"))
+@pytest.mark.parametrize("inside", ("", "golden/values.npy", "model.kure"), ids=("calibrating", "golden", "formats"))
+@pytest.mark.parametrize("signal_number", (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+def test_no_part_of_a_bundle(inside, force, signal_number, build, folder):
+    bundle = folder / "stop.edge"
+    shutil.rmtree(bundle, ignore_errors=True)
+    if force:
+        programs.succeed(build.darknet(folder, "kure", "export", "stop.cfg", "net.weights", "-o", "stop.edge", "--data", DATA, "--formats", "kure"))
+    before, files = set(folder.iterdir()), programs.files_under(bundle)
+    process = start_export(build, folder, "--images", 5 * IMAGES if inside else 100 * IMAGES, *(["--force"] if force else []))
+    wait_for_part(process, folder, inside)
+    said = [line for line in end(process, signal_number) if ": onnxruntime" not in line]
+    assert said == [f"stopped: stop.edge is {'as it was' if force else 'not written'}"]
+    assert set(folder.iterdir()) == before and programs.files_under(bundle) == files
+
+
+def test_killed_while_it_replaces(build, folder):
+    """Whatever the instant, the name is that of a whole bundle: the earlier one or the new one."""
+    line = ("kure", "export", "stop.cfg", "net.weights", "-o", "stop.edge", "--data", DATA, "--formats", "kure")
+    shutil.rmtree(folder / "stop.edge", ignore_errors=True)
+    programs.succeed(build.darknet(folder, *line))
+    started = time.monotonic()
+    programs.succeed(build.darknet(folder, *line, "--force"))
+    takes = time.monotonic() - started
+    for i in range(12):
+        process = subprocess.Popen([str(word) for word in (build.program("darknet"), *line, "--force", "--golden", 1 + i)], cwd=folder, env=programs.ENVIRONMENT,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(takes * (0.4 + 0.06 * i))
+        process.kill()
+        process.wait()
+        programs.succeed(build.darknet(folder, "kure", "verify", "stop.edge"))
+    for part in folder.glob("stop.edge.tmp-*"):
+        shutil.rmtree(part)
 
 
 # ---- a full disk -----------------------------------------------------------------------

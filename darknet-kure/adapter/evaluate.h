@@ -59,7 +59,15 @@ struct kure_lapq_steps *kure_lapq_begin(network *net, struct kure_images *images
 double kure_lapq_set(struct kure_lapq_steps *steps, struct kure_ptq *ptq, const struct kure_point *point, const struct kure_calibration *calibration,
                      void (*done)(void *, int), void *context);
 int kure_lapq_passes(const struct kure_ptq *ptq); /* over the images, at most */
+/* The point that was put in force for this one: truncation is the L_p fit that was found. */
+struct kure_point kure_lapq_found(const struct kure_lapq_steps *steps, const struct kure_point *point);
 void kure_lapq_free(struct kure_lapq_steps *steps);
+
+/* save.c: writes the point in force as a network that a cfg alone describes: NAME.cfg, with the point's quantizers in
+ * [quantization] and steps that LAPQ has moved as step ratios of the layers; NAME.weights, float, with biases and batch norm as
+ * they are now; NAME.weights.kure with the ranges of the calibration. The float weights are then in force.
+ *   cfg [in]: the file that the network came from */
+void kure_ptq_save(struct kure_ptq *ptq, const struct kure_point *point, const struct kure_calibration *calibration, const char *cfg, const char *name);
 
 /* equalize.c: cross-layer equalization of the float network, whose function stays; says on
  * stderr which layers are left out, and why. */

@@ -160,7 +160,7 @@ static void solve(struct solver *s)
 
 int kure_lapq_passes(const struct kure_ptq *ptq)
 {
-        int most = 0;
+    int most = 0;
     for (int i = 0; i < ptq->net->n; ++i) most += 1 + (ptq->layers[i].weights != NULL); /* activations and weights */
     return kure_lapq_calls(most);
 }
@@ -175,8 +175,13 @@ double kure_lapq_set(struct kure_lapq_steps *steps, struct kure_ptq *ptq, const 
         steps->point = plain;
         solve(&solver);
     }
-    struct kure_point found = with_exponent(point, steps->p);
+    struct kure_point found = kure_lapq_found(steps, point);
     kure_ptq_set(ptq, &found, calibration);
     move(ptq, steps->ratio);
     return kure_ptq_quantize_all(ptq);
+}
+
+struct kure_point kure_lapq_found(const struct kure_lapq_steps *steps, const struct kure_point *point)
+{
+    return with_exponent(point, steps->p);
 }

@@ -108,7 +108,7 @@ void kure_ptq_free(struct kure_ptq *p)
     free(p);
 }
 
-static void restore_weights(struct kure_ptq *p)
+void kure_ptq_restore_weights(struct kure_ptq *p)
 {
     for (int i = 0; i < p->net->n; ++i) {
         if (p->layers[i].weights) memcpy(p->net->layers[i].weights, p->layers[i].weights, weight_count(&p->own.rows[i]) * sizeof(float));
@@ -236,7 +236,7 @@ double kure_ptq_quantize_all(struct kure_ptq *p)
 /* Scales by the policies of the quantizers that are kept with the weights, which are then quantized. */
 static double find_scales(struct kure_ptq *p)
 {
-    restore_weights(p);
+    kure_ptq_restore_weights(p);
     for (int i = 0; i < p->net->n; ++i) {
         struct kept_layer *kept = &p->layers[i];
         struct kure_tensor t = kure_tensor_of(&p->net->layers[i], p->scratch);
@@ -259,7 +259,7 @@ void kure_ptq_use_plan(struct kure_ptq *p, struct kure_plan plan)
 void kure_ptq_restore(struct kure_ptq *p)
 {
     restore_statistics(p);
-    restore_weights(p);
+    kure_ptq_restore_weights(p);
     kure_ptq_use_plan(p, p->own);
     const float *from = p->state;
     kure_simulation_each_tensor(p->k, put_back_tensor, &from);

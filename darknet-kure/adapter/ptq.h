@@ -32,6 +32,9 @@ struct kure_ptq {
 /* The float network and the cfg's own plan again, with its simulation. */
 void kure_ptq_restore(struct kure_ptq *ptq);
 
+/* The float weights; biases and batch norm stay. */
+void kure_ptq_restore_weights(struct kure_ptq *ptq);
+
 /* Replaces the plan, which is then owned, and attaches its simulation. */
 void kure_ptq_use_plan(struct kure_ptq *ptq, struct kure_plan plan);
 

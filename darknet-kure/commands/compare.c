@@ -7,6 +7,7 @@
 
 #include "command.h"
 #include "integer.h"
+#include "interrupt.h"
 #include "profiles.h"
 #include "progress.h"
 #ifdef _OPENMP
@@ -23,7 +24,8 @@ static const char help[] =
     "  --images N             the first N images of the validation list only\n"
     "  --calibration-images N of the training list, where ranges are missing (default 256)\n"
     "  --seed N               which ones (default 0)\n"
-    "  --quantize KEY=VALUE,...   quantizer keys, for a cfg without [quantization]\n"
+    "  --quantize KEY=VALUE,...   quantizer keys, for a CFG without [quantization]; or each by\n"
+    "                         itself: --weight-bits 4 --weight-truncation mse ...\n"
     "  --threads N            processor threads (default: all)\n"
     "  --csv FILE, --json FILE   write the table\n"
     "  --help                 this text\n\n"
@@ -204,6 +206,7 @@ static int run(const struct request *r, struct kure_integer_source *source)
     memcpy(table.plan, plan->hash, sizeof table.plan);
     if (kure_hash_file(r->integer.weights, table.model, &error) != KURE_OK) kure_stop(&error);
     for (int p = 0; p < c.count; ++p) add_pair(&table, &c, plan, &c.pairs[p]);
+    kure_interrupt_hold(1);
     kure_table_print(&table, stdout);
     for (int m = 0; m < MODELS; ++m) printf("%s: top-1 %.2f %%, top-5 %.2f %%\n", r->names[m], accuracy[m].top1, accuracy[m].top5);
     printf("%s less %s: %+.2f points of top-1 on %d images\n", r->names[0], r->names[1], accuracy[0].top1 - accuracy[1].top1, images->count);
@@ -228,19 +231,25 @@ static int parse_profiles(struct request *r)
     snprintf(r->names[0], KURE_INTEGER_NAME, "%.*s", (int)(comma - r->profiles), r->profiles);
     snprintf(r->names[1], KURE_INTEGER_NAME, "%s", comma + 1);
     for (int m = 0; m < MODELS; ++m) {
-        if (kure_profile_find(r->names[m]) < 0) return kure_usage_error("compare", "--profiles %s: there is no profile '%s'", r->profiles, r->names[m]);
+        if (kure_profile_find(r->names[m]) >= 0) continue;
+        return kure_usage_error("compare", "--profiles %s: there is no profile '%s', only onnx, tflite, tflite-single, cmsis, ncnn, tensorrt and pow2", r->profiles,
+                                r->names[m]);
     }
     return -1;
 }
 
+static const struct option others[] = {
+    {"profiles", required_argument, NULL, 'p'}, {"images", required_argument, NULL, 'i'}, {"calibration-images", required_argument, NULL, 'c'},
+    {"seed", required_argument, NULL, 'e'},     {"quantize", required_argument, NULL, 'q'}, {"threads", required_argument, NULL, 't'},
+    {"csv", required_argument, NULL, 'v'},      {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+
 static int parse_options(int argc, char **argv, struct request *r)
 {
-    static const struct option options[] = {
-        {"profiles", required_argument, NULL, 'p'}, {"images", required_argument, NULL, 'i'}, {"calibration-images", required_argument, NULL, 'c'},
-        {"seed", required_argument, NULL, 'e'},     {"quantize", required_argument, NULL, 'q'}, {"threads", required_argument, NULL, 't'},
-        {"csv", required_argument, NULL, 'v'},      {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    struct option options[KURE_POINT_NAMES + sizeof others / sizeof others[0]];
+    char names[KURE_POINT_NAMES][32];
     struct kure_error error;
-    int c, which = 0;
+    int c, which = 0, n = kure_point_options(options, names);
+    memcpy(options + n, others, sizeof others);
     while ((c = getopt_long(argc, argv, ":h", options, &which)) != -1) {
         int *counts[] = {['i'] = &r->images, ['t'] = &r->threads, ['c'] = &r->integer.images};
         switch (c) {
@@ -250,6 +259,9 @@ static int parse_options(int argc, char **argv, struct request *r)
         case 'j': r->json = optarg; break;
         case 'q':
             if (kure_points_parse(&r->integer.points, optarg, &error) != KURE_OK) return kure_usage_error("compare", "%s", error.text);
+            break;
+        case 1:
+            if (kure_points_set_option(&r->integer.points, options[which].name, optarg, &error) != KURE_OK) return kure_usage_error("compare", "%s", error.text);
             break;
         case 'e':
             if (!kure_parse_seed(optarg, &r->integer.seed)) return kure_usage_error("compare", "--seed %s: must be an integer from 0 on", optarg);
@@ -284,7 +296,9 @@ int kure_command_compare(int argc, char **argv)
 #else
     if (r.threads > 1) return kure_usage_error("compare", "--threads %d: this build has OPENMP=0", r.threads);
 #endif
-    if (status < 0) status = kure_integer_load(&source, &r.integer);
+    if (status >= 0) return status;
+    kure_interrupt_say("stopped: no table is written");
+    status = kure_integer_load(&source, &r.integer);
     if (status >= 0) return status;
     status = run(&r, &source);
     kure_integer_end(&source);

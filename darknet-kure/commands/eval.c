@@ -15,7 +15,7 @@ static const char help[] =
     "Top-1 and top-5 of a classifier on the validation list of a Darknet .data file:\n"
     "float, or quantized after training as soon as a quantizer key is given. Lists such as\n"
     "8,6,4 give one row for every combination. Keys that a layer of CFG has itself stand;\n"
-    "[quantization] of CFG is read with --simulate only.\n\n"
+    "[quantization] of CFG is read with --simulate and --integer only.\n\n"
     "  --quantize KEY=VALUE,...        quantizer keys in one option; or each by itself:\n"
     "  --weight-bits LIST              2-16, 0 = float (default 8)\n"
     "  --first-bits LIST, --last-bits LIST   layers at the network input and the loss (default 8)\n"
@@ -49,11 +49,13 @@ static const char help[] =
     "                                  images of the training list (default 0; 512 is usual)\n"
     "  --equalize                      cross-layer equalization of the float network first\n"
     "  --seed N                        which images of the training list (default 0)\n"
+    "  --save NAME                     write the row's network as NAME.cfg and NAME.weights, with\n"
+    "                                  what was found: for export, --simulate and training\n"
     "  --simulate                      as [quantization] of CFG says, with the ranges of\n"
     "                                  WEIGHTS.kure\n"
     "  --integer                       the integer model that export makes, run by the integer\n"
     "                                  runtime: of [quantization], or of the keys above\n"
-    "  --profile NAME                  its target (default: that of [quantization], else onnx)\n"
+    "  --profile NAME                  its target, as in export (default: that of CFG, or onnx)\n"
     "  --images N                      the first N images of the validation list only\n"
     "  --skip-bad                      leave out images that cannot be read, and say how many\n"
     "  --long                          begin even where it would take more than a day\n"
@@ -156,6 +158,7 @@ static void evaluate_points(network *net, const struct kure_evaluation_request *
         kure_evaluation_set_images(&e, &point, table);
     }
     kure_progress_end(&progress);
+    if (r->save) kure_evaluation_save(&e, &last);
     kure_evaluation_end(&e);
 }
 

@@ -237,8 +237,11 @@ static int check_outputs(const char *command, const struct kure_evaluation_reque
 #ifndef _OPENMP
     if (r->threads > 1) return kure_usage_error(command, "--threads %d: this build has OPENMP=0", r->threads);
 #endif
-    const struct kure_output_option outputs[] = {{"--csv", r->csv}, {"--json", r->json}};
-    return kure_check_outputs(command, outputs, 2, (const char *const[]){r->cfg, r->weights, r->data, NULL});
+    char cfg[4400], weights[4400];
+    snprintf(cfg, sizeof cfg, "%s.cfg", r->save ? r->save : "");
+    snprintf(weights, sizeof weights, "%s.weights", r->save ? r->save : "");
+    const struct kure_output_option outputs[] = {{"--csv", r->csv}, {"--json", r->json}, {"--save", r->save ? cfg : NULL}, {"--save", r->save ? weights : NULL}};
+    return kure_check_outputs(command, outputs, 4, (const char *const[]){r->cfg, r->weights, r->data, NULL});
 }
 
 /* An integer model is made as export makes it. */
@@ -246,7 +249,8 @@ static int check_integer(const char *command, const struct kure_evaluation_reque
 {
     if (r->simulate) return kure_usage_error(command, "--integer and --simulate contradict each other: say one");
     if (r->bn_images || r->bias_images || r->lapq_images || r->equalize) {
-        return kure_usage_error(command, "--integer takes the network as export does: leave --bn-images, --bias-images, --lapq-images and --equalize out");
+        return kure_usage_error(command, "--integer takes a network as export does: --bn-images, --bias-images, --lapq-images and --equalize refine it before: save "
+                                         "that with --save NAME instead of --integer, then evaluate NAME.cfg NAME.weights");
     }
     return check_outputs(command, r);
 }
@@ -254,8 +258,10 @@ static int check_integer(const char *command, const struct kure_evaluation_reque
 static int check_request(const char *command, const struct kure_evaluation_request *r)
 {
     struct kure_error error;
+    int status = kure_evaluation_check_save(command, r);
+    if (status >= 0) return status;
     if (r->integer) return check_integer(command, r);
-    if (r->profile) return kure_usage_error(command, "--profile %s: is of --integer", r->profile);
+    if (r->profile) return kure_usage_error(command, "--profile %s: is the target of --integer: say that too, or leave it out", r->profile);
     if (kure_points_count(&r->points) > KURE_MOST_POINTS) return kure_usage_error(command, "more than %d combinations", KURE_MOST_POINTS);
     if (kure_points_check(&r->points, &error) != KURE_OK) return kure_usage_error(command, "%s", error.text);
     int activations = quantizes_activations(&r->points);
@@ -281,7 +287,7 @@ static int parse_shard(const char *text, struct kure_evaluation_request *r)
 }
 
 static const struct option eval_options[] = {{"simulate", no_argument, NULL, 's'}, {"integer", no_argument, NULL, 'n'},
-                                             {"profile", required_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
+                                             {"profile", required_argument, NULL, 'f'}, {"save", required_argument, NULL, 'o'}, {NULL, 0, NULL, 0}};
 static const struct option sweep_options[] = {{"shard", required_argument, NULL, 'd'}, {"jobs", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0}};
 static const struct option common_options[] = {
     {"quantize", required_argument, NULL, 'q'},  {"images", required_argument, NULL, 'i'}, {"threads", required_argument, NULL, 't'},
@@ -296,12 +302,7 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
     struct option options[KURE_POINT_NAMES + COMMON + 4];
     char names[KURE_POINT_NAMES][32];
     const char *command = argv[0];
-    int n = 0, c, which = 0;
-    for (; kure_point_key(n); ++n) {
-        snprintf(names[n], sizeof names[n], "%s", kure_point_key(n));
-        for (char *p = names[n]; *p; ++p) *p = *p == '_' ? '-' : *p;
-        options[n] = (struct option){names[n], required_argument, NULL, 1};
-    }
+    int n = kure_point_options(options, names), c, which = 0;
     for (const struct option *o = sweep ? sweep_options : eval_options; o->name; ++o) options[n++] = *o;
     memcpy(options + n, common_options, sizeof common_options);
     while ((c = getopt_long(argc, argv, ":h", options, &which)) != -1) {
@@ -316,6 +317,7 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
         case 's': r->simulate = 1; break;
         case 'n': r->integer = 1; break;
         case 'f': r->profile = optarg; break;
+        case 'o': r->save = optarg; break;
         case 'z': r->equalize = 1; break;
         case 'k': r->skip_bad = 1; break;
         case 'l': r->lasting = 1; break;

@@ -17,6 +17,7 @@ struct kure_evaluation_request {
     int lasting;                       /* --long: as long as it takes */
     int simulate, integer;             /* eval */
     const char *profile;               /* of integer; NULL: not given */
+    const char *save;                  /* eval: NAME of the network to write; NULL: none */
     int shard, shards, jobs;           /* sweep; 0: not given */
     int calibration_images, bn_images, bias_images, lapq_images; /* 0: not given */
     uint64_t seed;
@@ -68,6 +69,11 @@ struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct k
 
 /* Images that a point passes, for the progress. */
 long long kure_evaluation_images(const struct kure_evaluation *e);
+
+/* evaluation_save.c: --save NAME: does it go together with the other options (-1: it does; else the exit status), and what it does
+ * after the only point was run. */
+int kure_evaluation_check_save(const char *command, const struct kure_evaluation_request *r);
+void kure_evaluation_save(const struct kure_evaluation *e, const struct kure_point *point);
 
 /* The columns that do not depend on the result: calibration_images and the like. */
 void kure_evaluation_set_images(const struct kure_evaluation *e, const struct kure_point *point, struct kure_table *table);

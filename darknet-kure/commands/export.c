@@ -3,12 +3,14 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bundle.h"
 #include "command.h"
 #include "formats.h"
 #include "golden.h"
 #include "integer.h"
+#include "interrupt.h"
 #include "manifest.h"
 #ifdef _OPENMP
 #include <omp.h>
@@ -17,9 +19,12 @@
 static const char help[] =
     "usage: darknet kure export CFG WEIGHTS -o NAME.edge [options]\n\n"
     "Writes the network as integers, for one target, into the folder NAME.edge: model.kure,\n"
-    "manifest.json, golden vectors, SHA256SUMS, and the formats below. Weights and ranges are\n"
-    "those of eval --simulate: of [quantization], the training and WEIGHTS.kure. A cfg without\n"
-    "[quantization] is quantized after training, calibrated with DATA.\n\n"
+    "manifest.json, golden vectors, SHA256SUMS, and the formats below. Quantizers and ranges\n"
+    "are those of eval --simulate: [quantization] of CFG and WEIGHTS.kure. A CFG without\n"
+    "[quantization] is quantized after training: 8 bits, or as the keys say, with ranges from\n"
+    "DATA. What eval refines (--lapq-images, --equalize ...) its --save writes as such files.\n\n"
+    "  darknet kure export net.cfg net.weights -o net.edge --data net.data\n"
+    "  darknet kure verify net.edge\n\n"
     "  -o, --output FOLDER    the bundle; made whole or not at all\n"
     "  --force                replace a bundle of that name\n"
     "  --profile NAME         target: onnx, tflite, tflite-single, cmsis, ncnn, tensorrt, pow2;\n"
@@ -27,7 +32,7 @@ static const char help[] =
     "  --formats LIST         default: all that serve the profile and can express the network\n"
     "  --data DATA            .data file: images to calibrate with where ranges are missing, and\n"
     "                         the golden ones, from its training list\n"
-    "  --images N             of a calibration (default 256, or all)\n"
+    "  --images N             that a calibration looks at (default 256, or all)\n"
     "  --seed N               which images (default 0)\n"
     "  --golden N             images of the golden vectors (default 4); random ones without DATA\n"
     "  --quantize KEY=VALUE,...   quantizer keys, for a cfg without [quantization]; or each by\n"
@@ -101,20 +106,32 @@ static int is_wanted(const struct request *r, const struct kure_format *f, const
     return r->formats ? is_listed(r->formats, f->name) : kure_format_serves(f, profile);
 }
 
-/* --formats names formats, each of which can express the profile. */
-static int check_formats(const struct request *r, const char *profile)
+/* Calls for every name of --formats; f = NULL: there is no such format. Returns the first answer that is not -1. */
+static int each_format(const struct request *r, int (*check)(const char *name, const struct kure_format *f, const char *context), const char *context)
 {
     char name[64];
-    for (const char *p = r->formats; p && *p; p += strcspn(p, ","), p += *p == ',') {
+    int status = -1;
+    for (const char *p = r->formats; status < 0 && p && *p; p += strcspn(p, ","), p += *p == ',') {
         const struct kure_format *f = NULL;
         snprintf(name, sizeof name, "%.*s", (int)strcspn(p, ","), p);
         for (int i = 0; kure_format(i) && !f; ++i) f = strcmp(kure_format(i)->name, name) == 0 ? kure_format(i) : NULL;
-        if (!f) return kure_usage_error("export", "--formats %s: there is no format '%s'", r->formats, name);
-        if (kure_format_serves(f, profile)) continue;
-        fprintf(stderr, "--formats %s: cannot express profile=%s: it takes %s\n", name, profile, f->profiles);
-        return 1;
+        status = check(name, f, context);
     }
-    return -1;
+    return status;
+}
+
+static int check_name(const char *name, const struct kure_format *f, const char *list)
+{
+    char names[200] = "";
+    for (int i = 0; kure_format(i); ++i) snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", i ? ", " : "", kure_format(i)->name);
+    return f ? -1 : kure_usage_error("export", "--formats %s: there is no format '%s', only %s", list, name, names);
+}
+
+static int check_profile(const char *name, const struct kure_format *f, const char *profile)
+{
+    if (kure_format_serves(f, profile)) return -1;
+    fprintf(stderr, "--formats %s: cannot express profile=%s: it takes %s\n", name, profile, f->profiles);
+    return 1;
 }
 
 static enum kure_status write_bundle(const struct request *r, const struct kure_integer_model *model, const char *folder, const float *values,
@@ -135,6 +152,7 @@ static enum kure_status write_bundle(const struct request *r, const struct kure_
             continue;
         }
         snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", *names ? " " : "", f->name);
+        if (*f->note) fprintf(stderr, "%s: %s\n", f->name, f->note);
     }
     struct kure_manifest_facts facts = {.golden_images = r->golden, .formats = names, .calibration = ranges};
     if (status == KURE_OK) status = kure_manifest_write(model, folder, &facts, error);
@@ -200,11 +218,15 @@ static const struct option others[] = {
     {"formats", required_argument, NULL, 'm'}, {"data", required_argument, NULL, 'd'},   {"images", required_argument, NULL, 'i'},
     {"seed", required_argument, NULL, 'e'},   {"golden", required_argument, NULL, 'g'},  {"quantize", required_argument, NULL, 'q'},
     {"threads", required_argument, NULL, 't'}, {"csv", required_argument, NULL, 'v'},    {"json", required_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+    {"help", no_argument, NULL, 'h'},         {"lapq-images", required_argument, NULL, 'r'}, {"bn-images", required_argument, NULL, 'r'},
+    {"bias-images", required_argument, NULL, 'r'}, {"equalize", no_argument, NULL, 'r'}, {NULL, 0, NULL, 0}};
 
 static int check_request(struct request *r)
 {
     if (!r->output) return kure_usage_error("export", "-o NAME.edge is missing: the folder to write");
+    if (!r->output[strspn(r->output, "/")]) return kure_usage_error("export", "-o '%s': must be the name of a folder to write, such as net.edge", r->output);
+    int wrong = each_format(r, check_name, r->formats);
+    if (wrong >= 0) return wrong;
     if (!r->integer.data && r->integer.images) return kure_usage_error("export", "--images %d: there is no --data to take them from", r->integer.images);
     if (!r->golden) r->golden = 4;
 #ifdef _OPENMP
@@ -224,12 +246,7 @@ static int parse_options(int argc, char **argv, struct request *r)
     enum { OTHERS = sizeof others / sizeof others[0] };
     struct option options[KURE_POINT_NAMES + OTHERS];
     char names[KURE_POINT_NAMES][32];
-    int n = 0, c, which = 0;
-    for (; kure_point_key(n); ++n) {
-        snprintf(names[n], sizeof names[n], "%s", kure_point_key(n));
-        for (char *p = names[n]; *p; ++p) *p = *p == '_' ? '-' : *p;
-        options[n] = (struct option){names[n], required_argument, NULL, 1};
-    }
+    int n = kure_point_options(options, names), c, which = 0;
     memcpy(options + n, others, sizeof others);
     while ((c = getopt_long(argc, argv, ":ho:", options, &which)) != -1) {
         struct kure_error error;
@@ -254,6 +271,9 @@ static int parse_options(int argc, char **argv, struct request *r)
             *counts[c] = kure_take_count("export", options[which].name, optarg, c == 't' ? KURE_MOST_THREADS : c == 'g' ? MOST_GOLDEN : KURE_MOST_COUNT);
             if (!*counts[c]) return 2;
             break;
+        case 'r':
+            return kure_usage_error("export", "--%s: 'darknet kure eval CFG WEIGHTS DATA --%s ... --save NAME' refines the network; export NAME.cfg NAME.weights",
+                                    options[which].name, options[which].name);
         case 1: status = kure_points_set_option(&r->integer.points, options[which].name, optarg, &error); break;
         default: return kure_wrong_option("export", c, argv, options);
         }
@@ -273,6 +293,15 @@ static void abandon(void)
     kure_bundle_abandon(&unfinished);
 }
 
+static void begin_bundle(const struct request *r)
+{
+    struct kure_error error;
+    atexit(abandon);
+    kure_interrupt_hold(1);
+    if (kure_bundle_begin(r->output, r->force, &unfinished, &error) != KURE_OK) kure_stop(&error);
+    kure_interrupt_undo(abandon);
+    kure_interrupt_hold(0);
+}
 
 int kure_command_export(int argc, char **argv)
 {
@@ -282,18 +311,20 @@ int kure_command_export(int argc, char **argv)
     struct kure_integer_model model;
     struct kure_error error;
     int status = parse_options(argc, argv, &r);
-    if (status < 0) status = kure_integer_load(&source, &r.integer);
+    if (status < 0) {
+        kure_interrupt_say("stopped: %s is %s", r.output, access(r.output, F_OK) == 0 ? "as it was" : "not written");
+        status = kure_integer_load(&source, &r.integer);
+    }
     if (status >= 0) return status;
     const char *profile = kure_integer_profile(&source);
-    status = check_formats(&r, profile);
+    status = each_format(&r, check_profile, profile);
     if (status >= 0) return status;
-    atexit(abandon);
-    if (kure_bundle_begin(r.output, r.force, &unfinished, &error) != KURE_OK) kure_stop(&error);
+    begin_bundle(&r);
     kure_integer_make(&source, profile, 0, &view, &model);
     float *values = golden_values(&r, source.net);
-    if (write_bundle(&r, &model, unfinished.temporary, values, source.ranges, &error) != KURE_OK || kure_bundle_finish(&unfinished, &error) != KURE_OK) {
-        kure_stop(&error);
-    }
+    if (write_bundle(&r, &model, unfinished.temporary, values, source.ranges, &error) != KURE_OK) kure_stop(&error);
+    kure_interrupt_hold(1); /* from here on it is written */
+    if (kure_bundle_finish(&unfinished, &error) != KURE_OK) kure_stop(&error);
     status = say_proofs(&r, &model, ((const struct kure_network *)source.net->kure)->plan.hash);
     fprintf(stderr, "wrote %s: profile %s, %d layers, model.kure %zu bytes, ranges: %s\n", r.output, profile, model.layer_count,
             model.file_bytes, source.ranges);

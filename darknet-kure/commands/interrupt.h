@@ -1,5 +1,5 @@
 /*
- * interrupt.h: Ctrl-C (SIGINT, SIGTERM) in a long command: one sentence, status 128 + the
+ * interrupt.h: Ctrl-C (SIGINT, SIGTERM, SIGHUP) in a long command: one sentence, status 128 + the
  * signal's number (130), workers ended, no line half-written.
  */
 #ifndef KURE_INTERRUPT_H
@@ -10,6 +10,9 @@
 /* What is said if the process is interrupted from now on. The first call begins to catch the
  * signals, where nobody has told the process to ignore them. */
 __attribute__((format(printf, 1, 2))) void kure_interrupt_say(const char *format, ...);
+
+/* What is undone then, before the sentence. undo [in]: called in the signal handler, so only what may be called there; NULL: nothing */
+void kure_interrupt_undo(void (*undo)(void));
 
 /* hold = 1: a signal waits until it is 0 again: around what must not be cut in two. */
 void kure_interrupt_hold(int hold);

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "points.h"
 
+#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,6 +77,17 @@ _Static_assert((int)KEY_COUNT + (int)BARE_COUNT <= (int)KURE_POINT_NAMES, "room 
 const char *kure_point_key(int i)
 {
     return i < KEY_COUNT ? names[i] : i < KEY_COUNT + BARE_COUNT ? bare_keys[i - KEY_COUNT] : NULL;
+}
+
+int kure_point_options(struct option *options, char names_of[][32])
+{
+    int n = 0;
+    for (; kure_point_key(n); ++n) {
+        snprintf(names_of[n], sizeof names_of[n], "%s", kure_point_key(n));
+        for (char *p = names_of[n]; *p; ++p) *p = *p == '_' ? '-' : *p;
+        options[n] = (struct option){names_of[n], required_argument, NULL, 1};
+    }
+    return n;
 }
 
 /* Index of a word in a blank-separated list, -1: not there. */
@@ -158,10 +170,10 @@ static enum kure_status fail_unknown(const char *name, struct kure_error *error)
         }
     }
     int best = 0;
-    for (int i = 1; i < KEY_COUNT; ++i) {
-        if (kure_edit_distance(name, names[i]) < kure_edit_distance(name, names[best])) best = i;
+    for (int i = 1; kure_point_key(i); ++i) {
+        if (kure_edit_distance(name, kure_point_key(i)) < kure_edit_distance(name, kure_point_key(best))) best = i;
     }
-    return kure_fail(error, KURE_ERROR_INPUT, "unknown quantizer key '%s': did you mean '%s'?", name, names[best]);
+    return kure_fail(error, KURE_ERROR_INPUT, "unknown quantizer key '%s': did you mean '%s'?", name, kure_point_key(best));
 }
 
 static int compare_numbers(const void *a, const void *b)

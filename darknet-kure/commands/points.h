@@ -23,6 +23,11 @@ struct kure_points {
 /* The keys, bare ones too, for getopt_long: weight_bits is --weight-bits. NULL after the last. */
 const char *kure_point_key(int i);
 
+/* The same as options of getopt_long, --weight-bits, which it answers with 1. Returns how many.
+ *   options, names  [out]: [KURE_POINT_NAMES]; the options borrow the names */
+struct option;
+int kure_point_options(struct option *options, char names[][32]);
+
 /* Records `list` for `key` (as written in a cfg); checks every value. A bare key, bits,
  * sets weights and activations alike: bits=8,4 are two points, not four.
  * KURE_ERROR_INPUT: unknown key, a value out of range. */

@@ -4,13 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bundle.h"
 #include "command.h"
-#include "golden.h"
 #include "host_darknet.h"
-#include "kure_file.h"
-#include "manifest.h"
 #include "state.h"
+#include "verify.h"
 
 static const char help[] =
     "usage: darknet kure verify BUNDLE [options]\n\n"
@@ -24,25 +21,6 @@ static const struct kure_column columns[] = {
     {"profile", KURE_CELL_TEXT, NULL}, {"files", KURE_CELL_INTEGER, NULL}, {"bytes", KURE_CELL_INTEGER, NULL}, {"images", KURE_CELL_INTEGER, NULL},
     {"tensors", KURE_CELL_INTEGER, NULL}, {"codes", KURE_CELL_INTEGER, NULL}, {"different", KURE_CELL_INTEGER, NULL}, {"largest", KURE_CELL_INTEGER, NULL},
 };
-
-static enum kure_status check(const char *folder, struct kure_manifest_check *files, struct kure_golden_difference *golden, struct kure_error *error)
-{
-    unsigned char *data = NULL;
-    size_t bytes;
-    struct kure_model model;
-    struct kure_runtime_error what;
-    enum kure_status status = kure_manifest_check(folder, files, error);
-    if (status == KURE_OK) status = kure_bundle_read(folder, "model.kure", KURE_MODEL_MOST_BYTES, &data, &bytes, error);
-    if (status == KURE_OK && kure_runtime_open(&model, data, bytes, &what) != KURE_RUNTIME_OK) {
-        char path[4400];
-        snprintf(path, sizeof path, "%s/model.kure", folder);
-        status = kure_model_file_fail(path, &what, error);
-    }
-    if (status == KURE_OK) status = kure_manifest_compare(folder, &model, error);
-    if (status == KURE_OK) status = kure_golden_check(&model, folder, files->golden_images, golden, error);
-    free(data);
-    return status;
-}
 
 int kure_command_verify(int argc, char **argv)
 {
@@ -64,7 +42,7 @@ int kure_command_verify(int argc, char **argv)
     const struct kure_output_option outputs[] = {{"--csv", csv}, {"--json", json}};
     if (!status) status = kure_check_outputs("verify", outputs, 2, (const char *const[]){argv[optind], NULL});
     if (status) return status;
-    if (check(argv[optind], &files, &golden, &error) != KURE_OK) kure_stop(&error);
+    if (kure_bundle_verify(argv[optind], &files, &golden, &error) != KURE_OK) kure_stop(&error);
     kure_table_init(&table, "kure.verify/1", columns, sizeof columns / sizeof columns[0]);
     kure_table_add_row(&table);
     kure_table_set_text(&table, "profile", files.profile);

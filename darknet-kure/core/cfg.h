@@ -43,7 +43,13 @@ void kure_cfg_free(struct kure_cfg *cfg);
  * to `out` [in: path], another file, which is replaced only when all is written. */
 KURE_CHECKED enum kure_status kure_cfg_write_clean(const char *path, const char *out, struct kure_error *error);
 
-/* For the two above and for options.c: is this type a section of ours, and is
+/* The file's text with another [quantization] and with keys of layers set, everything else byte for byte, to `out`.
+ *   section  [in]: its lines, KEY=VALUE each; it takes the place of the one that is there
+ *   layers   [in]: [layers of the cfg] such lines, in the place of the layer's own keys of these names; NULL: none */
+KURE_CHECKED enum kure_status kure_cfg_write_quantized(const char *path, const char *out, const char *section, const char *const *layers,
+                                                       struct kure_error *error);
+
+/* For these and for options.c: is this type a section of ours, and is
  * this key, in a section of that type, one of ours? (keys.def) */
 int kure_is_our_section(const char *type);
 int kure_is_our_key(const char *section_type, const char *key);

@@ -169,25 +169,36 @@ void kure_bundle_names_free(char **names, int count)
     free(names);
 }
 
-/* Deletes a folder of files and of folders of files; leaves what is something else. */
-static void delete_folder(const char *folder)
+/* Empties an open folder: its files, and the files of its folders. */
+static void empty_folder(int folder, int depth)
 {
-    char path[PATH_BYTES], **names;
-    int count;
-    if (kure_bundle_names(folder, &names, &count, NULL) != KURE_OK) return;
-    for (int i = 0; i < count; ++i) {
-        join(path, folder, names[i]);
-        unlink(path);
+    _Alignas(struct dirent64) char block[4096];
+    ssize_t bytes;
+    while ((bytes = getdents64(folder, block, sizeof block)) > 0) {
+        for (ssize_t at = 0; at < bytes;) {
+            const struct dirent64 *e = (const struct dirent64 *)(const void *)(block + at);
+            at += e->d_reclen;
+            if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || unlinkat(folder, e->d_name, 0) == 0 || !depth) continue;
+            int inner = openat(folder, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+            if (inner < 0) continue;
+            empty_folder(inner, depth - 1);
+            close(inner);
+            unlinkat(folder, e->d_name, AT_REMOVEDIR);
+        }
     }
-    for (int i = count - 1; i >= 0; --i) { /* a folder goes with its last file */
-        char *slash = strrchr(names[i], '/');
-        if (!slash) continue;
-        *slash = 0;
-        join(path, folder, names[i]);
-        rmdir(path);
+}
+
+/* Deletes a folder of files and of folders of files; leaves what is deeper. Functions that a signal handler may call only. */
+static void delete_folder(const char *path)
+{
+    enum { PASSES = 8 }; /* one can miss names that move up while others are deleted */
+    int cause = errno, folder = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    for (int i = 0; folder >= 0 && i < PASSES && rmdir(path) != 0; ++i) {
+        lseek(folder, 0, SEEK_SET);
+        empty_folder(folder, 1);
     }
-    rmdir(folder);
-    kure_bundle_names_free(names, count);
+    if (folder >= 0) close(folder);
+    errno = cause;
 }
 
 static int is_bundle(const char *path)
@@ -197,16 +208,26 @@ static int is_bundle(const char *path)
     return access(name, F_OK) == 0;
 }
 
+static enum kure_status fail_exists(const char *path, struct kure_error *error)
+{
+    return kure_fail(error, KURE_ERROR_FILE, "%s: exists: say --force to replace a bundle, or another name", path);
+}
+
 enum kure_status kure_bundle_begin(const char *path, int replace, struct kure_bundle *bundle, struct kure_error *error)
 {
     struct stat info;
     size_t length = strlen(path);
-    *bundle = (struct kure_bundle){.path = path};
+    *bundle = (struct kure_bundle){.path = path, .replace = replace};
     if (lstat(path, &info) == 0) {
-        if (!replace) return kure_fail(error, KURE_ERROR_FILE, "%s: exists: say --force to replace a bundle, or another name", path);
+        if (!replace) return fail_exists(path, error);
         if (!S_ISDIR(info.st_mode) || !is_bundle(path)) {
             return kure_fail(error, KURE_ERROR_FILE, "%s: is no bundle (no manifest.json in it): --force replaces bundles alone", path);
         }
+        char **names;
+        int count;
+        enum kure_status status = kure_bundle_names(path, &names, &count, error); /* nothing else in it */
+        if (status != KURE_OK) return status;
+        kure_bundle_names_free(names, count);
     }
     while (length > 1 && path[length - 1] == '/') --length;
     if (asprintf(&bundle->temporary, "%.*s.tmp-XXXXXX", (int)length, path) < 0) {
@@ -220,12 +241,9 @@ enum kure_status kure_bundle_begin(const char *path, int replace, struct kure_bu
     return status;
 }
 
-void kure_bundle_abandon(struct kure_bundle *bundle)
+void kure_bundle_abandon(const struct kure_bundle *bundle)
 {
-    if (!bundle->temporary) return;
-    delete_folder(bundle->temporary);
-    free(bundle->temporary);
-    bundle->temporary = NULL;
+    if (bundle->temporary) delete_folder(bundle->temporary);
 }
 
 /* Everything in a folder is on the disk. */
@@ -244,24 +262,38 @@ static enum kure_status sync_files(const char *folder, const char *shown, struct
     return status;
 }
 
-/* An earlier bundle steps aside first; it comes back if the new one cannot take its name. */
-enum kure_status kure_bundle_finish(struct kure_bundle *bundle, struct kure_error *error)
+/* Where the file system cannot exchange two names: the earlier bundle steps aside, and comes back if the new one cannot
+ * take its name. */
+static enum kure_status replace_in_turn(struct kure_bundle *bundle, struct kure_error *error)
 {
     char *old = NULL;
-    enum kure_status status = sync_files(bundle->temporary, bundle->path, error);
-    if (status != KURE_OK) return status;
-    if (access(bundle->path, F_OK) == 0) {
-        if (asprintf(&old, "%s.old", bundle->temporary) < 0) return kure_fail_memory(error);
-        if (rename(bundle->path, old) != 0) status = fail_errno(bundle->path, "replaced", error);
-    }
-    if (status == KURE_OK && rename(bundle->temporary, bundle->path) != 0) {
+    enum kure_status status = KURE_OK;
+    if (asprintf(&old, "%s.old", bundle->temporary) < 0) return kure_fail_memory(error);
+    if (rename(bundle->path, old) != 0) status = fail_errno(bundle->path, "replaced", error);
+    else if (rename(bundle->temporary, bundle->path) != 0) {
         status = fail_errno(bundle->path, "written", error);
-        if (old) rename(old, bundle->path);
-    } else if (status == KURE_OK) {
-        if (old) delete_folder(old);
-        free(bundle->temporary);
-        bundle->temporary = NULL;
-    }
+        rename(old, bundle->path);
+    } else delete_folder(old);
     free(old);
     return status;
+}
+
+enum kure_status kure_bundle_finish(struct kure_bundle *bundle, struct kure_error *error)
+{
+    struct stat info;
+    enum kure_status status = sync_files(bundle->temporary, bundle->path, error);
+    if (status != KURE_OK) return status;
+    if (lstat(bundle->path, &info) != 0) {
+        if (rename(bundle->temporary, bundle->path) != 0) status = fail_errno(bundle->path, "written", error);
+    } else if (!bundle->replace) {
+        status = fail_exists(bundle->path, error); /* since begin */
+    } else if (renameat2(AT_FDCWD, bundle->temporary, AT_FDCWD, bundle->path, RENAME_EXCHANGE) == 0) {
+        delete_folder(bundle->temporary); /* the earlier one */
+    } else {
+        status = replace_in_turn(bundle, error);
+    }
+    if (status != KURE_OK) return status;
+    free(bundle->temporary);
+    bundle->temporary = NULL;
+    return KURE_OK;
 }

@@ -12,18 +12,20 @@
 
 struct kure_bundle {
     const char *path; /* as the user gave it; borrowed */
-    char *temporary;  /* owned: the folder while it is written, beside `path` */
+    char *temporary;  /* owned: the folder while it is written, beside `path`; NULL: none */
+    int replace;      /* an earlier bundle of that name */
 };
 
 /* Makes the temporary folder. KURE_ERROR_FILE: something is there already (without replace), or nothing can be made there.
  * replace [in]: 1: an earlier bundle of that name is replaced when this one is complete; nothing else is */
 KURE_CHECKED enum kure_status kure_bundle_begin(const char *path, int replace, struct kure_bundle *bundle, struct kure_error *error);
 
-/* Syncs all files and renames the folder. */
+/* Syncs all files and gives the folder its name: at every instant that names the earlier bundle or this one, whole. After an error
+ * the temporary folder is still there. */
 KURE_CHECKED enum kure_status kure_bundle_finish(struct kure_bundle *bundle, struct kure_error *error);
 
-/* Gives up: deletes the temporary folder. After finish it does nothing. */
-void kure_bundle_abandon(struct kure_bundle *bundle);
+/* Gives up: deletes the temporary folder. After finish it does nothing. May be called in a signal handler, and any number of times. */
+void kure_bundle_abandon(const struct kure_bundle *bundle);
 
 /* Writes a whole file of a folder; `name` may begin with one folder, which is made: "golden/input.npy". */
 KURE_CHECKED enum kure_status kure_bundle_write(const char *folder, const char *name, const void *data, size_t bytes, struct kure_error *error);

@@ -18,7 +18,7 @@ struct kure_format {
     const char *name;     /* of --formats */
     const char *profiles; /* that it can express, names between blanks; "": all */
     kure_format_writer *write;
-    const char *help;
+    const char *help, *note;
 };
 
 /* NULL past the end. */
@@ -26,5 +26,8 @@ const struct kure_format *kure_format(int i);
 
 /* Can it express models of that profile? */
 int kure_format_serves(const struct kure_format *format, const char *profile);
+
+/* Is `word` one of `words`, which have blanks between them? */
+int kure_has_word(const char *words, const char *word);
 
 #endif

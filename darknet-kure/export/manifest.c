@@ -9,6 +9,7 @@
 #include "arithmetic.h"
 #include "bundle.h"
 #include "error.h"
+#include "formats.h"
 #include "golden.h"
 #include "kure_format.h"
 #include "kure_math.h"
@@ -185,6 +186,17 @@ static json_t *json_profile(const struct kure_integer_model *m)
                      kure_arithmetic_rules(p->arithmetic)->float_bias ? "float32" : "int32 of scale input * weight", "source", p->source);
 }
 
+/* {name: note} of the formats among `names` that have one */
+static json_t *json_format_notes(const char *names)
+{
+    json_t *object = json_object();
+    for (int i = 0; kure_format(i); ++i) {
+        const struct kure_format *f = kure_format(i);
+        if (*f->note && kure_has_word(names, f->name)) json_object_set_new(object, f->name, json_string(f->note));
+    }
+    return object;
+}
+
 /* ---- the whole -------------------------------------------------------------------------- */
 
 static enum kure_status hash_files(const char *folder, json_t *files, struct kure_error *error)
@@ -259,6 +271,7 @@ static enum kure_status fill(const struct kure_integer_model *m, const struct ku
     json_object_set_new(root, "proofs", proofs);
     json_object_set_new(root, "notes", notes);
     json_object_set_new(root, "formats", json_string(facts->formats));
+    json_object_set_new(root, "format_notes", json_format_notes(facts->formats));
     json_object_set_new(root, "golden_images", json_integer(facts->golden_images));
     return status;
 }

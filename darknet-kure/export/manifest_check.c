@@ -51,7 +51,8 @@ static enum kure_status check_sums(const char *folder, char **names, int count, 
     int *seen = calloc((size_t)count, sizeof *seen);
     if (!seen) status = kure_fail_memory(error);
     else if (bytes == 0 || text[bytes - 1] != '\n') status = kure_fail(error, KURE_ERROR_INPUT, "%s/SHA256SUMS: is cut: its last line does not end", folder);
-    while (status == KURE_OK && (line = strsep(&rest, "\n")) != NULL && *line) {
+    else if (memchr(text, 0, bytes)) status = kure_fail(error, KURE_ERROR_INPUT, "%s/SHA256SUMS: holds a NUL byte: this is no text", folder);
+    while (status == KURE_OK && (line = strsep(&rest, "\n")) != NULL && (*line || rest)) {
         status = check_sum(folder, line, ++lines, names, count, error);
         for (int i = 0; status == KURE_OK && i < count; ++i) seen[i] |= strcmp(names[i], line + 66) == 0;
     }
@@ -157,6 +158,9 @@ static enum kure_status compare_tensor(const char *folder, const json_t *t, cons
     struct kure_model_tensor own = kure_runtime_tensor(model, i);
     const char *name = json_string_value(json_object_get(t, "name"));
     double scale = json_number_value(json_object_get(t, "scale"));
+    if (!own.name[0] || own.name[strspn(own.name, "abcdefghijklmnopqrstuvwxyz0123456789_")]) { /* its golden file bears it */
+        return kure_fail(error, KURE_ERROR_INPUT, "%s/model.kure: tensor %u: its name is not of the characters a-z, 0-9 and _", folder, i);
+    }
     int same = name && strcmp(name, own.name) == 0 && kure_bits((float)scale) == own.scale_bits &&
                json_integer_value(json_object_get(t, "zero_point")) == own.zero_point && json_integer_value(json_object_get(t, "low")) == own.low &&
                json_integer_value(json_object_get(t, "high")) == own.high && json_integer_value(json_object_get(t, "bits")) == own.bits;
