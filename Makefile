@@ -273,7 +273,7 @@ help:
 #H make check-patches      patches apply, build and come out, on Debian's tree and upstream's
 #H make setup              install every Debian package that the targets above need
 #H make patch DARKNET=DIR  apply the patches to your own tree; make unpatch takes them out
-#H make fuzz               libFuzzer on the reader of integer models, FUZZ_SECONDS=600
+#H make fuzz               libFuzzer, or with ENGINE=afl AFL++, on every reader of files: FUZZ_SECONDS=600 each, TARGET="model bundle sidecar cfg"
 #H make install PREFIX=    bin/darknet-kure, bin/kure-run, lib/libkure.a, lib/libkure_runtime.a, include/
 #H make golden, docs       regenerate golden test values; cfg/README.md from keys.def
 #H make clean              remove build/

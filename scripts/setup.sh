@@ -11,6 +11,7 @@ declare -A packages=(
     [demo]="dataset-fashion-mnist python3 python3-numpy python3-matplotlib python3-pil"
     [test]="libcmocka-dev python3-pytest python3-xxhash python3-venv iverilog"
     [threads]="clang libomp-dev libclang-rt-dev"
+    [fuzz]="clang libclang-rt-dev afl++"
     [browser]="chromium-headless-shell" # a smaller download than chromium, without its desktop
     [bench]="python3-torch python3-scipy"
 )

@@ -1,15 +1,10 @@
-/*
- * fuzz_model.c: any bytes as model.kure: opened, and run where they are a model.
- *
- * Built with libFuzzer by `make fuzz`; tests/unit/test_runtime.c calls it on
- * tests/fuzz/corpus and on changed copies. Size and checksum are made to fit, so that what
- * lies behind them is reached.
- */
+/* fuzz_model.c: any bytes as model.kure; see fuzz.h. */
+#include "fuzz.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "kure_runtime.h"
-#include "fuzz_model.h"
 
 enum { MOST_ARENA = 1 << 20, MOST_STEPS = 1 << 22 };
 
@@ -85,9 +80,7 @@ int fuzz_open(const uint8_t *data, size_t size, int sealed)
     return (int)status;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_model(const uint8_t *data, size_t size)
 {
     fuzz_open(data, size, 1);
-    return 0;
 }

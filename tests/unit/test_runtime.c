@@ -1,5 +1,5 @@
 /*
- * test_runtime.c: files of tests/fuzz/corpus, whole, cut at every byte and changed in every
+ * test_runtime.c: files of tests/fuzz/corpus/model, whole, cut at every byte and changed in every
  * byte: refused or run, never a crash. What the layers compute: tests/test_runtime_layers.py.
  */
 #include "check.h"
@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../fuzz/fuzz_model.h"
+#include "../fuzz/fuzz.h"
 #include "kure_runtime.h"
 
-#define CORPUS KURE_GOLDEN "/../fuzz/corpus"
+#define CORPUS KURE_GOLDEN "/../fuzz/corpus/model"
 
 struct file {
     char name[300];

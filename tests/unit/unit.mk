@@ -2,8 +2,9 @@
 # and defines BUILD, CC, CFLAGS, OURS, INCLUDES, SYSROOT and $(BUILD)/libkure.a.
 #
 #   make unit      builds tests/unit/test_*.c into $(BUILD)/unit and runs them
-#   make fuzz      libFuzzer (clang) on the reader of integer models, FUZZ_SECONDS=600; what it
-#                  finds beyond tests/fuzz/corpus stays in $(BUILD)/fuzz
+#   make fuzz      any bytes to the readers of models, bundles, sidecars and cfgs (tests/fuzz/fuzz.h):
+#                  TARGET="model bundle sidecar cfg" ENGINE=libfuzzer FUZZ_SECONDS=600 (each), or
+#                  ENGINE=afl; what is found stays in $(BUILD)/fuzz-ENGINE/found
 #
 # One test alone: build/unit/test_NAME; KURE_SEED=N draws other random numbers,
 # KURE_ISA=baseline runs on another instruction set. Without OPENMP=1
@@ -18,11 +19,21 @@ $(BUILD)/unit/test_%: tests/unit/test_%.c tests/unit/check.c tests/unit/check.h 
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -DKURE_GOLDEN='"$(CURDIR)/tests/golden"' \
 	    tests/unit/test_$*.c tests/unit/check.c $(BUILD)/libkure.a $(UNIT_LIBRARIES) -o $@
 
-$(BUILD)/unit/test_runtime: tests/unit/test_runtime.c tests/fuzz/fuzz_model.c tests/fuzz/fuzz_model.h tests/unit/check.c tests/unit/check.h $(HEADERS) $(BUILD)/libkure.a $(BUILD)/libkure_runtime.a
+$(BUILD)/unit/test_runtime: tests/unit/test_runtime.c tests/fuzz/fuzz_model.c tests/fuzz/fuzz.h tests/unit/check.c tests/unit/check.h $(HEADERS) $(BUILD)/libkure.a $(BUILD)/libkure_runtime.a
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -D_POSIX_C_SOURCE=200809L -DKURE_GOLDEN='"$(CURDIR)/tests/golden"' \
 	    tests/unit/test_runtime.c tests/fuzz/fuzz_model.c tests/unit/check.c $(BUILD)/libkure.a $(BUILD)/libkure_runtime.a $(UNIT_LIBRARIES) -o $@
+
+FUZZ_SOURCES := $(filter-out %_main.c,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_FLAGS := -Idarknet-kure/export -DFUZZ_FOLDER='"$(CURDIR)/tests/fuzz"'
+EXPORT_LIBRARIES := -ljansson -lxxhash -lcrypto -lz -lprotobuf-c
+
+$(BUILD)/unit/test_fuzz: tests/unit/test_fuzz.c $(FUZZ_SOURCES) tests/fuzz/fuzz.h tests/unit/check.c tests/unit/check.h $(HEADERS) $(BUILD)/libkure.a
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  CC   $<')
+	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(FUZZ_FLAGS) -DKURE_GOLDEN='"$(CURDIR)/tests/golden"' \
+	    tests/unit/test_fuzz.c $(FUZZ_SOURCES) tests/unit/check.c $(BUILD)/libkure.a $(UNIT_LIBRARIES) $(EXPORT_LIBRARIES) -o $@
 
 .PHONY: unit
 unit: $(UNIT_TESTS)
@@ -41,18 +52,27 @@ $(BUILD)/libkure_runtime_test.so: tests/unit/runtime_elements.c $(BUILD)/libkure
 $(BUILD)/libkure_export_test.so: tests/unit/export_layout.c $(HEADERS) $(BUILD)/libkure.a
 	$(if $(V),,@echo '  LD   $@')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -Idarknet-kure/export -shared $< -Wl,--whole-archive $(BUILD)/libkure.a -Wl,--no-whole-archive \
-	    $(UNIT_LIBRARIES) -ljansson -lxxhash -lcrypto -lz -lprotobuf-c -o $@
+	    $(UNIT_LIBRARIES) $(EXPORT_LIBRARIES) -o $@
 
 # ---- fuzzing -----------------------------------------------------------------
 
 FUZZ_SECONDS ?= 600
+ENGINE ?= libfuzzer
+TARGET ?= model bundle sidecar cfg
+FUZZ_BUILD := $(BUILD)/fuzz-$(ENGINE)
+FUZZ_COMPILER_libfuzzer := CC=clang SANITIZE=fuzzer-no-link,address,undefined
+FUZZ_COMPILER_afl := CC=afl-clang-fast SANITIZE=address,undefined
 
-$(BUILD)/fuzz_model: tests/fuzz/fuzz_model.c $(RUNTIME) $(HEADERS)
-	$(if $(V),,@echo '  CC   $<')
-	$(Q)clang -std=c99 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Idarknet-kure/include -Idarknet-kure/math \
-	    tests/fuzz/fuzz_model.c $(RUNTIME) -o $@
+# Built in $(FUZZ_BUILD), with its compiler.
+$(BUILD)/fuzz_%: tests/fuzz/fuzz_main.c tests/fuzz/fuzz_%.c $(FUZZ_SOURCES) tests/fuzz/fuzz.h $(HEADERS) $(BUILD)/libkure.a
+	$(if $(V),,@echo '  LD   $@')
+	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(FUZZ_FLAGS) -fsanitize=fuzzer -DFUZZ_TARGET=fuzz_$* tests/fuzz/fuzz_main.c $(FUZZ_SOURCES) $(BUILD)/libkure.a \
+	    $(filter-out -lcmocka,$(UNIT_LIBRARIES)) $(EXPORT_LIBRARIES) -o $@
 
 .PHONY: fuzz
-fuzz: $(BUILD)/fuzz_model
-	@mkdir -p $(BUILD)/fuzz
-	$(BUILD)/fuzz_model -max_len=4096 -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz tests/fuzz/corpus
+fuzz:
+	@scripts/setup.sh build fuzz
+	@$(if $(FUZZ_COMPILER_$(ENGINE)),,echo "make fuzz ENGINE=$(ENGINE): must be libfuzzer or afl" >&2; exit 1)
+	@AFL_QUIET=1 $(MAKE) --no-print-directory BUILD=$(FUZZ_BUILD) $(FUZZ_COMPILER_$(ENGINE)) OPENMP=0 CFLAGS='-O1 -g -fno-sanitize-recover=all' \
+	    $(addprefix $(FUZZ_BUILD)/fuzz_,$(TARGET))
+	@tests/fuzz/run.sh $(FUZZ_BUILD) $(ENGINE) $(FUZZ_SECONDS) $(TARGET)
