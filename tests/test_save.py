@@ -22,14 +22,16 @@ EVERYTHING = ("--equalize", "--bn-images", 64, "--bias-images", 64, "--lapq-imag
 
 @pytest.fixture(scope="module")
 def trained(build, tmp_path_factory):
-    """2000 images, 192 of them to train on; plain.cfg has pairs that can be equalized, net.cfg a shortcut and a route."""
+    """2000 images, 192 of them to train on; plain.cfg has pairs that can be equalized, net.cfg a shortcut and a route.
+
+    The classes lie apart: of images on their borders the rounding of integers moves one or two, refined or not."""
     from PIL import Image
     folder = tmp_path_factory.mktemp("save")
     rng = np.random.default_rng(18)
     paths = []
     for i in range(IMAGES):
         k = i % CLASSES
-        colour = 128 + 60 * np.array([(k & 1) - .5, (k >> 1 & 1) - .5, (k >> 2 & 1) - .5]) + rng.normal(0, 30, 3)
+        colour = 128 + 90 * np.array([(k & 1) - .5, (k >> 1 & 1) - .5, (k >> 2 & 1) - .5]) + rng.normal(0, 8, 3)
         paths.append(str(folder / f"{i:04d}_a{k}.png"))
         Image.fromarray(np.clip(colour + rng.normal(0, 45, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)).save(paths[-1])
     (folder / "train.list").write_text("\n".join(paths[:192]) + "\n")
@@ -37,7 +39,7 @@ def trained(build, tmp_path_factory):
     (folder / "labels.list").write_text("".join(f"_a{k}\n" for k in range(CLASSES)))
     write_data_file(folder / DATA, folder, classes=CLASSES, top=5)
     for name, body in (("net", BODY), ("plain", PLAIN)):
-        (folder / f"{name}.cfg").write_text(cfg_of(16, body))
+        (folder / f"{name}.cfg").write_text(cfg_of(16, body).replace("max_batches=40\n", "max_batches=300\n"))
         programs.succeed(build.darknet(folder, "classifier", "train", DATA, f"{name}.cfg"))
         (folder / f"{name}.weights.kure").unlink()
     return folder
@@ -69,9 +71,10 @@ def test_what_was_evaluated(cfg, refinement, build, trained):
     row = save(build, trained, cfg, *bits, *refinement)
     simulated = evaluate(build, trained, "saved.cfg", "--simulate")
     integer = evaluate(build, trained, "saved.cfg", "--integer")
-    assert abs(float(simulated["top1"]) - float(row["top1"])) <= 0.05, (simulated["top1"], row["top1"])
+    assert abs(float(simulated["top1"]) - float(row["top1"])) < 0.051, (simulated["top1"], row["top1"])
     assert abs(float(simulated["cross_entropy"]) - float(row["cross_entropy"])) <= 1e-4 * float(row["cross_entropy"])
-    assert abs(float(integer["top1"]) - float(row["top1"])) <= 0.05, (integer["top1"], row["top1"])
+    assert abs(float(integer["top1"]) - float(row["top1"])) < 0.051, (integer["top1"], row["top1"])
+    assert abs(float(integer["cross_entropy"]) - float(row["cross_entropy"])) <= 1e-3 * max(1, float(row["cross_entropy"]))
     assert simulated["weight_bits"] == integer["weight_bits"] == "4"
     if refinement:
         plain = evaluate(build, trained, cfg, *bits)
@@ -98,7 +101,7 @@ def test_steps_of_layers(build, trained):
 
 def test_it_trains_on(build, trained):
     save(build, trained, "plain.cfg", "--weight-bits", 4, "--activation-bits", 8, "--equalize")
-    text = (trained / "saved.cfg").read_text().replace("max_batches=40", "max_batches=42")
+    text = (trained / "saved.cfg").read_text().replace("max_batches=300\n", "max_batches=302\n")
     (trained / "saved.cfg").write_text(text)
     programs.succeed(build.darknet(trained, "classifier", "train", DATA, "saved.cfg", "saved.weights"))
 

@@ -152,10 +152,13 @@ static enum kure_status write_bundle(const struct request *r, const struct kure_
             continue;
         }
         snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", *names ? " " : "", f->name);
-        if (*f->note) fprintf(stderr, "%s: %s\n", f->name, f->note);
     }
     struct kure_manifest_facts facts = {.golden_images = r->golden, .formats = names, .calibration = ranges};
     if (status == KURE_OK) status = kure_manifest_write(model, folder, &facts, error);
+    for (int i = 0; status == KURE_OK && kure_format(i); ++i) {
+        const struct kure_format *f = kure_format(i);
+        if (*f->note && kure_has_word(names, f->name)) fprintf(stderr, "%s: %s\n", f->name, f->note);
+    }
     kure_golden_free(model, &golden);
     return status;
 }
