@@ -47,6 +47,9 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
+count=()
+[ "$images" = 0 ] || count=(--images "$images")
+
 [ -x "$darknet" ] || fail "$darknet is missing: run 'make' first"
 . scripts/sysroot.sh
 mkdir -p "$out"/{backup,stamps,points,logs}
@@ -185,8 +188,6 @@ sweep() {
 evaluate() {
     local name=$1 setting
     local network=("$out/$name.cfg" "$out/$name.weights")
-    local count=()
-    [ "$images" = 0 ] || count=(--images "$images")
     stage "Evaluating $name at $bits bits and step ratios 0.5 to 2, per tensor and per channel"
     table "stats-$name" "$out/$name.stats.csv" "$darknet" kure stats "${network[@]}" --weight-truncation mse --weight-granularity tensor
     for setting in raw channel; do
@@ -246,8 +247,6 @@ bundle() {
 
 # The KURE model as float, as simulated and as integers; bytes of kure.weights and of model.kure.
 export_kure() {
-    local count=()
-    [ "$images" = 0 ] || count=(--images "$images")
     stage "Exporting the KURE model as integers, weights of 8 and of 4 bits"
     table kure-float "$out/points/kure-float.csv" "$darknet" kure eval "$out/kure.cfg" "$out/kure.weights" "$out/fashion.data" "${count[@]}"
     echo "bundle,weight_bits,activation_bits,float_top1,simulated_top1,integer_top1,weights_bytes,model_bytes" >"$out/edge.csv.tmp"

@@ -10,6 +10,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 
 from report_files import Inputs, float_accuracy, mean, read_argument, select, settings, values_of
 from report_weights import Failure
@@ -115,6 +116,22 @@ def print_marks(found: list[tuple[str, float, bool]]) -> int:
     for promise, value, holds in found:
         print(f"{'PASS  ' if holds else 'MISSED'}  {promise}: {value:.2f}")
     return 0 if all(holds for *_, holds in found) else 1
+
+
+def tabulate(run: Callable[[int], dict], names: list[int], markdown: Callable[[list[dict]], str],
+             marks: Callable[[list[dict]], list[tuple[str, float, bool]]], file: pathlib.Path) -> int:
+    """What the other figures' scripts do once their arguments are read: run every seed, write and print the table and its marks."""
+    try:
+        seeds = [run(seed) for seed in names]
+    except KeyboardInterrupt:
+        print("Stopped. Run the same command again to go on from here.", file=sys.stderr)
+        return 130
+    text = markdown(seeds)
+    write(file, text)
+    print(f"\n{text}")
+    status = print_marks(marks(seeds))
+    print(f"\nWrote {file}")
+    return status
 
 
 def main() -> int:

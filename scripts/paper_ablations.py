@@ -186,17 +186,8 @@ def main() -> int:
         if not (arguments.out / f"seed-{seed}" / "kure.weights").exists():
             print(f"{arguments.out}/seed-{seed}/kure.weights is missing: run scripts/paper.py first", file=sys.stderr)
             return 1
-    try:
-        seeds = [Ablations(arguments.out / f"seed-{seed}", seed, arguments.images).run() for seed in names]
-    except KeyboardInterrupt:
-        print("Stopped. Run the same command again to go on from here.", file=sys.stderr)
-        return 130
-    text = markdown(seeds, names, arguments.images)
-    paper.write(arguments.out / "ablations.md", text)
-    print(f"\n{text}")
-    status = paper.print_marks(marks(seeds))
-    print(f"\nWrote {arguments.out}/ablations.md")
-    return status
+    return paper.tabulate(lambda seed: Ablations(arguments.out / f"seed-{seed}", seed, arguments.images).run(), names,
+                          lambda seeds: markdown(seeds, names, arguments.images), marks, arguments.out / "ablations.md")
 
 
 if __name__ == "__main__":

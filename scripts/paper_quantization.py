@@ -168,17 +168,8 @@ def main() -> int:
     if not paper_seed.PICTURES.exists() or not paper_seed.DARKNET.exists():
         print("build/darknet or the images are missing: run 'make paper'", file=sys.stderr)
         return 1
-    try:
-        seeds = [Network(arguments.out / f"seed-{seed}", seed, arguments.images).run() for seed in names]
-    except KeyboardInterrupt:
-        print("Stopped. Run the same command again to go on from here.", file=sys.stderr)
-        return 130
-    table = markdown(seeds, names, arguments.images)
-    paper.write(arguments.out / "table.md", table)
-    print(f"\n{table}")
-    status = paper.print_marks(marks(seeds))
-    print(f"\nWrote {arguments.out}/table.md")
-    return status
+    return paper.tabulate(lambda seed: Network(arguments.out / f"seed-{seed}", seed, arguments.images).run(), names,
+                          lambda seeds: markdown(seeds, names, arguments.images), marks, arguments.out / "table.md")
 
 
 if __name__ == "__main__":
