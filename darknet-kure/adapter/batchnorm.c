@@ -86,7 +86,8 @@ static void end(struct kure_network *k)
             }
             double mean = s->mean[c] / s->values, square = s->square[c] - s->values * mean * mean;
             l->rolling_mean[c] = (float)mean;
-            l->rolling_variance[c] = (float)((square > 0 ? square : 0) / (s->values > 1 ? s->values - 1 : 1));
+            if (square <= 0) continue; /* constant: any variance leaves it so, but one of 0 would make a fold of its weights the largest of all */
+            l->rolling_variance[c] = (float)(square / (s->values > 1 ? s->values - 1 : 1));
         }
         free(s->mean);
         free(s->square);
