@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# clients.sh: the runtimes that exported models are proved on, in a Python environment of
+# clients.sh: the runtimes that exported models are proved on, and pycocotools, in a Python environment of
 # their own: build/clients. Versions are pinned; a second call does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +10,7 @@ packages=(
     onnxruntime==1.23.2
     opencv-python-headless==4.11.0.86
     ai-edge-litert==1.4.0
+    pycocotools==2.0.11
 )
 alone=(ncnn==1.0.20250916) # without what its model zoo needs: a second OpenCV in the place of the first
 

@@ -27,16 +27,16 @@ import sys
 
 import report_accuracy
 from report_comparisons import Comparison, along, comparisons
-from report_files import Inputs, mean, read_argument, show
+from report_files import Inputs, accuracy, mean, read_argument, show
 from report_weights import Failure
 
 STYLE = (pathlib.Path(__file__).with_name("report.css"))
 SAMPLES = 10  # rows of a training log that the page's table shows
 WIDE = 8  # columns of a table that a panel has room for
 MANY_LAYERS = 12  # more layers than this share a panel
-SCORE = ("Robustness: the mean top-1 over all quantized points of the grid; along step ratios the area under accuracy divided by its width. "
-         "In percent, and as a share of the float network's top-1. Comparable within a row only.")
-FRAGILE = "What a quantizer may not get wrong: the top-1 lost from the best to the worst value of each axis, mean over the others."
+SCORE = ("Robustness: the mean {0} over all quantized points of the grid; along step ratios the area under accuracy divided by its width. "
+         "In percent, and as a share of the float network's {0}. Comparable within a row only.")
+FRAGILE = "What a quantizer may not get wrong: the {0} lost from the best to the worst value of each axis, mean over the others."
 DEMO = {"baseline": "trained in float", "control": "baseline, fine-tuned without KURE", "kure": "baseline, fine-tuned with KURE"}
 
 Table = tuple[list[str], list[list[str]]]
@@ -130,13 +130,13 @@ def section(title: str, text: str, panels: list[str]) -> str:
     return f"<section><h2>{html.escape(title)}</h2><p>{html.escape(text)}</p><div class=panels>{''.join(panels)}</div></section>"
 
 
-def robustness_section(models: list[str], found: list[Comparison]) -> str:
+def robustness_section(models: list[str], found: list[Comparison], measure: str) -> str:
     table = report_accuracy.robustness_table(models, found)
     if not table[1]:
         return ""
     panels = [panel(*p) for p in (report_accuracy.fragility(models, c) for c in found if c.grid) if p]
-    return (f"<section><h2>Robustness</h2><p>{html.escape(SCORE)}</p>{html_table(table)}</section>"
-            + section("Fragility", FRAGILE, panels))
+    return (f"<section><h2>Robustness</h2><p>{html.escape(SCORE.format(measure))}</p>{html_table(table)}</section>"
+            + section("Fragility", FRAGILE.format(measure), panels))
 
 
 def accuracy_sections(models: list[str], found: list[Comparison]) -> str:
@@ -213,6 +213,10 @@ def theory_sections(inputs: Inputs, models: list[str]) -> str:
 # ---- what is said ---------------------------------------------------------
 
 
+def initial(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def compared(models: list[str], comparison: Comparison) -> tuple[str, str] | None:
     """(reference, robust one): control and kure, or the first and the last of the others."""
     shown = [m for m in models if comparison.rows.get(m)]
@@ -230,18 +234,18 @@ def headline(inputs: Inputs, found: list[Comparison]) -> str:
     pair = compared(models, c) or (next(m for m in models if c.rows.get(m)),)
     axis = report_accuracy.width_axis(c)
     low = min(v for v in axis.values if v) if axis else None
-    facts = []  # (what is said of it, top-1 of each model)
+    facts = []  # (what is said of it, top-1 or AP of each model)
     robust = all(m in c.scores for m in pair)
     if robust:
         facts.append((f"over {c.quantizers} quantizers", [c.scores[m] for m in pair]))
     if axis and all(along(c.rows[m], axis).get(low) for m in pair):
         facts.append((f"at {low:g} {axis.name}", [mean(along(c.rows[m], axis)[low]) for m in pair]))
     elif not facts:
-        facts.append(("quantized", [mean([float(r["top1"]) for r in c.rows[m]]) for m in pair]))
+        facts.append(("quantized", [mean([accuracy(r) for r in c.rows[m]]) for m in pair]))
     if not any(math.isnan(c.plain[m]) for m in pair):
         facts.append(("in float", [c.plain[m] for m in pair]))
     what, values = facts[0]
-    start = f"{what[0].upper()}{what[1:]} ({c.title}) {pair[-1]} keeps {values[-1]:.1f} % top-1{' (its robustness)' if robust else ''}"
+    start = f"{initial(what)} ({c.title}) {pair[-1]} keeps {values[-1]:.1f} % {inputs.measure()}{' (its robustness)' if robust else ''}"
     start += f" where {pair[0]} keeps {values[0]:.1f} %" if len(pair) > 1 else ""
     rest = ", ".join(f"{what} " + " against ".join(f"{v:.1f} %" for v in values[::-1]) for what, values in facts[1:])
     return f"{start}; {rest}." if rest else f"{start}."
@@ -253,7 +257,7 @@ def write_page(inputs: Inputs, found: list[Comparison], notes: list[str], path: 
     if found:
         known = "; ".join(f"{m}: {DEMO[m]}" for m in models if m in DEMO) if set(DEMO) <= set(models) else ""
         over = report_accuracy.averaged(found[0], report_accuracy.width_axis(found[0]))
-        caption = f"<p>{html.escape(' '.join(filter(None, [f'Top-1 accuracy (%), {found[0].title}.', over, known and f'{known}.'])))}</p>"
+        caption = f"<p>{html.escape(' '.join(filter(None, [f'{initial(report_accuracy.scale_of(found[0]))}, {found[0].title}.', over, known and f'{known}.'])))}</p>"
         first = html_table(report_accuracy.accuracy_table(found[0], models))
     title = html.escape(headline(inputs, found)).replace(" %", chr(0xA0) + "%").replace("top-1", "<span>top-1</span>")
     warned = "".join(f"<p class=note>Note: {html.escape(note)}</p>" for note in notes)
@@ -261,7 +265,7 @@ def write_page(inputs: Inputs, found: list[Comparison], notes: list[str], path: 
 <html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
 <title>darknet-kure report</title><style>{STYLE.read_text(encoding="utf-8")}</style></head>
 <body><main><header><h1>{title}</h1>{warned}{caption}{first}</header>
-{robustness_section(models, found)}{accuracy_sections(models, found)}
+{robustness_section(models, found, inputs.measure())}{accuracy_sections(models, found)}
 {training_sections(inputs, models)}{weight_sections(inputs, models)}{theory_sections(inputs, models)}</main>
 <script>addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(d => d.open = true))</script>
 </body></html>
@@ -277,10 +281,10 @@ def print_summary(inputs: Inputs, found: list[Comparison], notes: list[str]) -> 
         print(headline(inputs, found))
     scores = report_accuracy.robustness_table(models, found)
     if scores[1]:
-        print("\nRobustness: top-1 (%), and as a share of float, over a grid of quantizers")
+        print(f"\nRobustness: {inputs.measure()} (%), and as a share of float, over a grid of quantizers")
         print_table(scores)
     for comparison in found:
-        print(f"\nTop-1 (%), {comparison.title}. {report_accuracy.averaged(comparison, report_accuracy.width_axis(comparison))}".rstrip())
+        print(f"\n{initial(comparison.measure)} (%), {comparison.title}. {report_accuracy.averaged(comparison, report_accuracy.width_axis(comparison))}".rstrip())
         print_table(report_accuracy.accuracy_table(comparison, models))
     if inputs.weights:
         print()
@@ -298,7 +302,7 @@ def write_figure(inputs: Inputs, found: list[Comparison], path: str) -> None:
         raise Failure("--figure needs a table of kure eval or sweep with quantized weights at several widths")
     models, first = inputs.models(), found[0]
     shown = list(compared(models, first) or models)
-    titled = dataclasses.replace(first, title=f"Top-1 with quantized weights, {first.title}", rows={m: first.rows[m] for m in shown if m in first.rows})
+    titled = dataclasses.replace(first, title=f"{initial(first.measure)} with quantized weights, {first.title}", rows={m: first.rows[m] for m in shown if m in first.rows})
     drawn = report_accuracy.panel(shown, titled, report_accuracy.width_axis(first), size=(5.2, 3.2))
     figures.save(drawn[0], path)
 

@@ -7,7 +7,7 @@ import collections.abc
 import textwrap
 
 from report_comparisons import BITS, CHOICE, RATIO, Axis, Comparison, Value, along
-from report_files import mean, show
+from report_files import accuracy, mean, show
 
 Table = tuple[list[str], list[list[str]]]  # header, rows
 Panel = tuple[object, str, Table, str]  # figure, title, its numbers, what is averaged
@@ -31,7 +31,7 @@ def accuracy_table(comparison: Comparison, models: list[str]) -> Table:
     rows = []
     for model in (m for m in models if comparison.rows.get(m)):
         found = along(comparison.rows[model], axis) if axis else {}
-        means = [mean(found.get(v, [])) for v in axis.values] if axis else [mean([float(r["top1"]) for r in comparison.rows[model]])]
+        means = [mean(found.get(v, [])) for v in axis.values] if axis else [mean([accuracy(r) for r in comparison.rows[model]])]
         rows.append([model, show(comparison.plain[model], 2), *[show(m, 2) for m in means]])
     return header, rows
 
@@ -70,6 +70,10 @@ def low_widths(axis: Axis | None) -> list[Value]:
     return [v for v in widths if v <= LOW] or widths[-1:]
 
 
+def scale_of(comparison: Comparison) -> str:
+    return f"{comparison.measure}{' accuracy' if comparison.measure == 'top-1' else ''} (%)"
+
+
 def draw(models: list[str], comparison: Comparison, axis: Axis, found: dict[str, dict[Value, list[float]]], title: str, size=None):
     import report_figures as figures
     shown = textwrap.fill(title, int(TITLE * (size or figures.PANEL)[0] / figures.PANEL[0]))
@@ -77,10 +81,11 @@ def draw(models: list[str], comparison: Comparison, axis: Axis, found: dict[str,
     place = {v: float(v) if axis.kind == RATIO else i for i, v in enumerate(axis.values)}
     spreads = {m: [(place[v], mean(t), min(t), max(t)) for v, t in by_value.items()] for m, by_value in found.items()}
     if axis.kind == CHOICE:
-        low = figures.lower_end([low for spread in spreads.values() for _, _, low, _ in spread])
-        return figures.dots(models, [axis.label(v) for v in axis.values], spreads, shown, "top-1 accuracy (%)", (low, 100))
+        ends = (figures.lower_end([low for spread in spreads.values() for _, _, low, _ in spread]),
+                figures.upper_end([high for spread in spreads.values() for *_, high in spread]))
+        return figures.dots(models, [axis.label(v) for v in axis.values], spreads, shown, scale_of(comparison), ends)
     ticks = None if axis.kind == RATIO else [axis.label(v) for v in axis.values]
-    return figures.accuracy_lines(models, spreads, shown, axis.name, ticks, **options)
+    return figures.accuracy_lines(models, spreads, shown, axis.name, scale_of(comparison), ticks, **options)
 
 
 def panel(models: list[str], comparison: Comparison, axis: Axis, at: Axis | None = None, value: Value | None = None, size=None) -> Panel | None:
@@ -154,12 +159,12 @@ def fragility(models: list[str], comparison: Comparison) -> tuple[object, str, T
     table = (["axis", *shown], [[a.name, *[f"{found[a][m][0]:.2f} (at {a.label(found[a][m][1])})" if found[a][m] else "" for m in shown]] for a in order])
     most = max(loss[0] for by_model in found.values() for loss in by_model.values() if loss)
     names = [textwrap.fill(axis.name, 18) for axis in order]
-    figure = figures.dots(models, names, spreads, textwrap.fill(comparison.title, TITLE), "points of top-1 lost", (0, max(1.0, 1.08 * most)))
+    figure = figures.dots(models, names, spreads, textwrap.fill(comparison.title, TITLE), f"points of {comparison.measure} lost", (0, max(1.0, 1.08 * most)))
     return figure, comparison.title, table
 
 
 def score_cell(comparison: Comparison, model: str) -> str:
-    """Top-1 (%) and what share of float that is"""
+    """Top-1 or AP (%) and what share of float that is"""
     if model not in comparison.scores:
         return "incomplete" if model in comparison.rows else ""
     score, plain = comparison.scores[model], comparison.plain[model]

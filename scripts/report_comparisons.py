@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 
-from report_files import AXES, NO_SETTING, Failure, Inputs, Row, is_quantized, mean, setting_of, show, titles_of
+from report_files import AXES, MEASURES, NO_SETTING, Failure, Inputs, Row, accuracy, is_quantized, mean, measure_of, setting_of, show, titles_of
 
 BITS, RATIO, CHOICE = "bits", "ratio", "choice"  # kinds of axes, each drawn in its own way
 
@@ -43,10 +43,11 @@ class Comparison:
     """Quantized points that may be held against each other."""
     title: str
     rows: dict[str, list[Row]]      # model -> its points
-    plain: dict[str, float]         # model -> top-1 of the float network (%)
+    plain: dict[str, float]         # model -> top-1 or AP of the float network (%)
     grid: str = ""                  # of a sweep: its hash
     quantizers: int = 0             # of a sweep: points of the whole grid, without float ones
     scores: dict[str, float] = dataclasses.field(default_factory=dict)  # model -> robustness (%), where no point is missing
+    measure: str = "top-1"          # what all of them are measured by
     short: str = ""                 # the title without what tells grids of one setting apart
 
     @functools.cached_property
@@ -80,12 +81,12 @@ def in_order(column: str, values: dict[Value, None]) -> tuple[Value, ...]:
 
 
 def along(rows: list[Row], axis: Axis) -> dict[Value, list[float]]:
-    """Top-1 of the points at each value, in the axis' order"""
+    """Top-1 or AP of the points at each value, in the axis' order"""
     found: dict[Value, list[float]] = {value: [] for value in axis.values}
     for row in rows:
         value = value_of(row, axis.columns[0])
         if value is not None:
-            found[value].append(float(row["top1"]))
+            found[value].append(accuracy(row))
     return {value: accuracies for value, accuracies in found.items() if accuracies}
 
 
@@ -102,11 +103,11 @@ def trapezoid(ratios: list[float]) -> dict[float, float]:
 
 
 def robustness(rows: list[Row]) -> float:
-    """Mean top-1 (%); along step ratios the area under accuracy divided by its width, all other values alike."""
+    """Mean top-1 or AP (%); along step ratios the area under accuracy divided by its width, all other values alike."""
     curves: dict[tuple, list[tuple[float | None, float | None, float]]] = {}
     for row in rows:
         ratios = (row.get("weight_step_ratio"), row.get("activation_step_ratio"))
-        curves.setdefault((row["weight_bits"], *setting_of(row)), []).append((*ratios, float(row["top1"])))
+        curves.setdefault((row["weight_bits"], *setting_of(row)), []).append((*ratios, accuracy(row)))
     areas = []
     for curve in curves.values():
         tied = all(w == a for w, a, _ in curve)
@@ -212,10 +213,11 @@ def compare_sweep(title: str, grid: str, of_grid: dict[str, dict[str, dict[int, 
         notes.append(f"Of grid {grid[:8]} only the {len(common)} points that all of {', '.join(of_grid)} have are compared.")
     complete = [points for of_model in of_grid.values() for points in of_model.values() if len(points) == total]
     result = Comparison(title, {}, {}, grid, sum(map(is_quantized, complete[0].values())) if complete else total - 1)
+    result.measure = MEASURES[measure_of(next(iter(next(iter(next(iter(of_grid.values())).values())).values())))]
     for model, of_model in of_grid.items():
         rows = [row for points in of_model.values() for point, row in sorted(points.items()) if point in common]
         result.rows[model] = [row for row in rows if is_quantized(row)]
-        result.plain[model] = mean([float(row["top1"]) for row in rows if not is_quantized(row)])
+        result.plain[model] = mean([accuracy(row) for row in rows if not is_quantized(row)])
         if not short[model] and result.rows[model]:
             result.scores[model] = mean([robustness([r for r in points.values() if is_quantized(r)]) for points in of_model.values()])
     return [result]
@@ -271,7 +273,8 @@ def compare_points(rows: list[Row]) -> list[Comparison]:
         if is_quantized(row):
             found.setdefault(setting_of(row), {}).setdefault(str(row["model"]), []).append(row)
         else:
-            plain.setdefault(str(row["model"]), []).append(float(row["top1"]))
+            plain.setdefault(str(row["model"]), []).append(accuracy(row))
+    measure = MEASURES[measure_of(rows[0])] if rows else ""
     floats = {model: mean(values) for model, values in plain.items()}
     titles = titles_of([dict(setting) for setting in found])
-    return [Comparison(title, by_model, {m: floats.get(m, mean([])) for m in by_model}) for title, by_model in zip(titles, found.values())]
+    return [Comparison(title, by_model, {m: floats.get(m, mean([])) for m in by_model}, measure=measure) for title, by_model in zip(titles, found.values())]

@@ -4,6 +4,7 @@ One panel is one small SVG, so that the page can put them side by side or below 
 other. Colours are those of Okabe and Ito, told apart also by marker and line style.
 """
 import io
+import math
 import re
 
 import matplotlib
@@ -97,6 +98,12 @@ def lower_end(lows: list[float]) -> float:
     return 0 if min(lows, default=0) < 60 else 10 * (min(lows) // 10)
 
 
+def upper_end(highs: list[float]) -> float:
+    """100, unless all lies in the lower half"""
+    most = max(highs, default=100)
+    return 100 if most > 50 else max(10, 10 * math.ceil(most / 10))
+
+
 def some_ticks(values: list[float], wanted: float, apart: float) -> list[float]:
     """Of values on a log axis those whose labels do not touch: the wanted one, the ends, then what has room."""
     picked: list[float] = []
@@ -106,7 +113,7 @@ def some_ticks(values: list[float], wanted: float, apart: float) -> list[float]:
     return sorted(picked)
 
 
-def accuracy_lines(models: list[str], lines: dict[str, list[Spread]], title: str, xlabel: str, ticks: list[str] | None, size=PANEL):
+def accuracy_lines(models: list[str], lines: dict[str, list[Spread]], title: str, xlabel: str, ylabel: str, ticks: list[str] | None, size=PANEL):
     """Means, with a line from the lowest to the highest of each; ticks: names of the places 0, 1, 2..., or None for a log axis of ratios."""
     figure, axes = new_panel(title, size)
     ends = []
@@ -131,8 +138,8 @@ def accuracy_lines(models: list[str], lines: dict[str, list[Spread]], title: str
         axes.set_xticks(range(len(ticks)), ticks)
         room_on_the_right(axes)
     axes.set_xlabel(xlabel)
-    axes.set_ylabel("top-1 accuracy (%)")
-    axes.set_ylim(lower_end([spread[2] for spreads in lines.values() for spread in spreads]), 100)
+    axes.set_ylabel(ylabel)
+    axes.set_ylim(lower_end([spread[2] for spreads in lines.values() for spread in spreads]), upper_end([spread[3] for spreads in lines.values() for spread in spreads]))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     right = max(x for x, *_ in ends)
     label_ends(axes, [(right, *end) for _, *end in ends])

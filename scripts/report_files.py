@@ -20,13 +20,14 @@ HEADERS = {SWEEP: {"grid_hash"}, POINTS: {"weight_bits", "top1"}, LOG: {"update"
 SCHEMAS = {"kure.sweep/1": SWEEP, "kure.eval/1": POINTS, "kure.theory/1": THEORY, "kure.stats/1": STATS}
 HASHES, PLACE = ("model_hash", "plan_hash", "grid_hash"), ("points", "point")
 TEXTS = ("model", "file", *HASHES)  # never a number, though all of their letters may be digits
-RESULTS = ("top1", "top5", "cross_entropy", "ap", "ap50", "ap75", "f1", "weight_sqnr", "seconds")
+MEASURES = {"top1": "top-1", "ap": "AP"}  # columns of what a network is measured by, a classifier or a detector, and their names
+RESULTS = ("top1", "top5", "cross_entropy", "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "precision", "recall", "f1", "weight_sqnr", "seconds")
 # axes within a setting of the quantizers; every other column tells one setting from another
 AXES = ("weight_bits", "weight_step_ratio", "activation_step_ratio")
 NO_SETTING = {*TEXTS, *PLACE, *RESULTS, *AXES, "seed"}
 QUANTIZER = ("bits", "step_ratio", "rounding", "truncation", "truncation_value", "granularity", "grid", "symmetric", "step")
 SWEEP_COLUMNS = (*HASHES, *PLACE, *(f"{of}_{key}" for of in ("weight", "activation") for key in QUANTIZER), "batchnorm", "first_bits", "last_bits",
-                 "calibration_images", "bn_images", "bias_images", "equalized", "top1")
+                 "calibration_images", "bn_images", "bias_images", "equalized", "top1")  # and ap, of tables with detectors
 NUMBERS = ("bits", "ratio", "value", "symmetric", "images", "equalized", "points", "point", *RESULTS)  # ends of their columns' names
 SHORT = {"baseline": 0, "control": 1, "kure": 2}  # order of the demo's models
 FIRST = ("weight_granularity", "batchnorm")  # columns that every title names
@@ -42,6 +43,10 @@ class Inputs:
     stats: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
     theory: list[Row] = dataclasses.field(default_factory=list)                    # with a "model" in each
     weights: dict[str, list[Layer]] = dataclasses.field(default_factory=dict)
+
+    def measure(self) -> str:
+        """What networks are measured by: "top-1", "AP" """
+        return MEASURES[measure_of(self.points[0])] if self.points else "top-1"
 
     def models(self) -> list[str]:
         """All models: the demo's in its order, others as they came."""
@@ -93,12 +98,19 @@ def rows_of_csv(path: pathlib.Path, text: str) -> list[Row]:
     return rows or [dict.fromkeys(header)]
 
 
-def check_numbers(path: pathlib.Path, rows: list[Row], columns: set[str]) -> None:
-    for number, row in enumerate(rows, 1):
+def check_numbers(path: pathlib.Path, rows: list[Row], columns: set[str], first: int = 1) -> None:
+    """first: number of the first row, in a sentence"""
+    for number, row in enumerate(rows, first):
         for column in sorted(columns):
             value = row.get(column)
             if not isinstance(value, float) or not math.isfinite(value):
                 raise Failure(f"{path}: row {number}: {column} is {value!r}, a number was expected")
+
+
+def check_measures(path: pathlib.Path, rows: list[Row]) -> None:
+    """Each row is measured by one of MEASURES."""
+    for number, row in enumerate(rows, 1):
+        check_numbers(path, [row], {measure_of(row)}, number)
 
 
 def fail_cell(path: pathlib.Path, number: int, column: str, value, wanted: str):
@@ -115,8 +127,10 @@ def check_points(path: pathlib.Path, rows: list[Row]) -> None:
                 fail_cell(path, number, column, value, "a number")
             if column.endswith("step_ratio") and value <= 0:
                 fail_cell(path, number, column, value, "more than 0")
-        if not 0 <= row["top1"] <= 100:
-            fail_cell(path, number, "top1", row["top1"], "0 to 100 (percent)")
+        if measure_of(row) != measure_of(rows[0]):
+            raise Failure(f"{path}: row {number}: has {measure_of(row)}, where row 1 has {measure_of(rows[0])}")
+        if not 0 <= accuracy(row) <= 100:
+            fail_cell(path, number, measure_of(row), accuracy(row), "0 to 100 (percent)")
         if "model" in row and row["model"] is None:
             fail_cell(path, number, "model", None, "a name")
 
@@ -126,7 +140,8 @@ def check_sweep(path: pathlib.Path, rows: list[Row]) -> None:
     missing = [column for column in SWEEP_COLUMNS if column not in rows[0]]
     if missing:
         raise Failure(f"{path}: a table of kure sweep, but without {', '.join(missing)}")
-    check_numbers(path, rows, {*PLACE, "weight_bits", "activation_bits", "top1"})
+    check_numbers(path, rows, {*PLACE, "weight_bits", "activation_bits"})
+    check_measures(path, rows)
     check_points(path, rows)
     for number, row in enumerate(rows, 1):
         for column in HASHES:
@@ -161,10 +176,12 @@ def read_table(path: pathlib.Path) -> tuple[str, list[Row]]:
         raise Failure(f"{path}: holds no row")
     if kind == SWEEP:
         check_sweep(path, rows)
+    elif kind == POINTS:
+        check_numbers(path, rows, {"weight_bits"})
+        check_measures(path, rows)
+        check_points(path, rows)
     else:
         check_numbers(path, rows, HEADERS[kind])
-    if kind == POINTS:
-        check_points(path, rows)
     return kind, rows
 
 
@@ -188,6 +205,9 @@ def read_argument(argument: str, inputs: Inputs) -> None:
     if kind in (SWEEP, POINTS):
         if name and "model" in rows[0]:
             raise Failure(f"{path}: names its models itself, in the column model: leave {name}= out")
+        for point in inputs.points[:1]:
+            if measure_of(rows[0]) != measure_of(point):
+                raise Failure(f"{path}: has {measure_of(rows[0])}, but {point['file']} has {measure_of(point)}: a report is of classifiers or of detectors")
         inputs.points += [{"model": model, "file": str(path), **row} for row in rows]
     elif kind == THEORY:
         check_subjects(path, rows)
@@ -203,6 +223,16 @@ def read_argument(argument: str, inputs: Inputs) -> None:
 
 def mean(values: list[float]) -> float:
     return statistics.fmean(values) if values else math.nan
+
+
+def measure_of(row: Row) -> str:
+    """Its column"""
+    return next((column for column in MEASURES if row.get(column) is not None), "top1")
+
+
+def accuracy(row: Row) -> float:
+    """Percent, by what the network is measured by"""
+    return float(row[measure_of(row)])
 
 
 def is_quantized(point: Row) -> bool:
@@ -235,13 +265,13 @@ def settings(inputs: Inputs) -> dict[tuple, str]:
 
 
 def select(inputs: Inputs, model: str, setting: tuple | None = None, **wanted) -> list[float]:
-    """Top-1 of the points of a model that match."""
-    return [float(p["top1"]) for p in inputs.points if p["model"] == model and (setting is None or setting_of(p) == setting)
+    """Top-1 or AP of the points of a model that match."""
+    return [accuracy(p) for p in inputs.points if p["model"] == model and (setting is None or setting_of(p) == setting)
             and all(p.get(key) == value for key, value in wanted.items())]
 
 
 def float_accuracy(inputs: Inputs, model: str) -> float:
-    return mean([float(p["top1"]) for p in inputs.points if p["model"] == model and not is_quantized(p)])
+    return mean([accuracy(p) for p in inputs.points if p["model"] == model and not is_quantized(p)])
 
 
 def values_of(inputs: Inputs, column: str) -> list[float]:

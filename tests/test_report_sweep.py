@@ -1,5 +1,6 @@
 """scripts/report.py on tables of kure sweep: scores, comparisons, and what must not be compared."""
 import json
+import re
 
 import numpy as np
 import pytest
@@ -228,3 +229,39 @@ def test_the_score_is_that_of_kure_sweep(build, trained):  # noqa: F811
     printed = next(line for line in result.stdout.splitlines() if line.startswith("robustness")).split()
     shown = report(folder, "report.csv").stdout
     assert f" {printed[1]} (" in shown and printed[-1] in shown
+
+
+# ---- detectors --------------------------------------------------------------------------
+
+def as_detector(rows):
+    """AP in place of top-1, a third of it."""
+    return [{**row, "top1": None, "threshold": 0.25, "ap": round(row["top1"] / 3, 2)} for row in rows]
+
+
+DETECTOR_COLUMNS = [*COLUMNS, "threshold", "ap"]
+
+
+def test_detectors_are_shown_in_ap(folder):
+    for model in GAIN:
+        write_csv(folder / f"{model}.sweep.csv", DETECTOR_COLUMNS, as_detector(sweep(model)))
+    cells, text, result = page_of(folder, "kure.sweep.csv", "control.sweep.csv", "--figure", "figure.svg")
+    kept = re.search(r"kure keeps ([\d.]+) % AP \(its robustness\)", result.stdout)[1]
+    assert float(kept) == pytest.approx(score("kure") / 3, abs=0.06) and "Robustness: AP (%)" in result.stdout
+    assert f"{np.mean([round(accuracy('kure', 2, r, o) / 3, 2) for r in RATIOS for o in ROUNDINGS]):.2f}" in cells
+    assert "top-1" not in text + result.stdout and "points of AP lost" in text and "AP (%)" in text
+
+
+def test_classifiers_and_detectors_do_not_mix(folder):
+    write_csv(folder / "boxes.csv", DETECTOR_COLUMNS, as_detector(sweep("kure", grid="d" * 32)))
+    refused(report(folder, "kure.sweep.csv", "boxes.csv"), "boxes.csv: has ap, but kure.sweep.csv has top1")
+    rows = as_detector(sweep("control"))
+    rows[3] = {**rows[3], "top1": 50.0, "ap": None}
+    write_csv(folder / "mixed.csv", DETECTOR_COLUMNS, rows)
+    refused(report(folder, "mixed.csv"), "mixed.csv: row 4: has top1, where row 1 has ap")
+
+
+def test_ap_is_percent(folder):
+    rows = as_detector(sweep("kure"))
+    rows[1]["ap"] = 101.0
+    write_csv(folder / "boxes.csv", DETECTOR_COLUMNS, rows)
+    refused(report(folder, "boxes.csv"), "boxes.csv: row 2: ap is 101", "0 to 100")

@@ -183,6 +183,15 @@ def test_another_sweep_is_refused(build, folder, whole):
     assert (folder / "whole.csv").read_bytes() == before and (folder / "text.csv").read_text() == "a,b\n1,2\n"
 
 
+def test_columns_of_another_version(build, folder, whole):
+    """A table from before detectors were measured is kept as it is."""
+    text = (folder / "whole.csv").read_text().replace(",ap,ap50", "", 1)
+    (folder / "older.csv").write_text(text)
+    programs.refuse(sweep(build, folder, out="older.csv"), "older.csv", "the columns of another version", "delete this one")
+    programs.refuse(build.darknet(folder, "kure", "merge", "older.csv"), "older.csv", "the columns of another version")
+    assert (folder / "older.csv").read_text() == text
+
+
 def test_images_of_the_training_list_count(build, folder):
     """All that are drawn: those of the calibration, too, where --bn-images asks for fewer."""
     keys, images = ("--bits", "8", "--bn-images", 2), (folder / "train.list").read_text()

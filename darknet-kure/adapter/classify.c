@@ -5,7 +5,7 @@
 #include <float.h>
 #include <math.h>
 
-#include "evaluate.h"
+#include "measure.h"
 
 int kure_has_probabilities(const network *net)
 {
@@ -31,42 +31,30 @@ static void rank(const network *net, float *output, int class_count, int truth, 
 
 struct ranking {
     const struct kure_images *images;
-    kure_predictor *predict;
-    void *predictor;
+    const struct kure_measuring *how;
     int top1, top5;
     double cross_entropy; /* sum */
-    void (*done)(void *, int);
-    void *context;
 };
 
 static void rank_batch(void *context, network *net, float *pixels, int first, int count)
 {
     struct ranking *r = context;
-    float *output = r->predict(r->predictor, net, pixels, count);
+    float *output = kure_predict(r->how, net, pixels, count);
     if (kure_has_probabilities(net)) r->cross_entropy += kure_cross_entropy(net, output, r->images->classes + first, count);
     for (int i = 0; i < count; ++i) {
         rank(net, output + (size_t)i * (size_t)net->outputs, r->images->class_count, r->images->classes[first + i], &r->top1, &r->top5);
     }
-    r->done(r->context, count);
+    r->how->done(r->how->context, count);
 }
 
-static float *predict_float(void *context, network *net, const float *pixels, int count)
+struct kure_measure kure_classify(network *net, struct kure_images *images, const struct kure_measuring *how)
 {
-    (void)context;
-    (void)count; /* net->batch */
-    return network_predict(net, (float *)(uintptr_t)pixels);
-}
-
-struct kure_accuracy kure_classify_by(network *net, struct kure_images *images, kure_predictor *predict, void *predictor, void (*done)(void *, int),
-                                      void *context)
-{
-    struct ranking r = {.images = images, .predict = predict, .predictor = predictor, .done = done, .context = context};
+    struct ranking r = {.images = images, .how = how};
+    struct kure_measure m;
     kure_images_each(net, images, rank_batch, &r);
-    return (struct kure_accuracy){100. * r.top1 / images->count, 100. * r.top5 / images->count,
-                                  kure_has_probabilities(net) ? r.cross_entropy / images->count : NAN};
-}
-
-struct kure_accuracy kure_classify(network *net, struct kure_images *images, void (*done)(void *, int), void *context)
-{
-    return kure_classify_by(net, images, predict_float, NULL, done, context);
+    for (int i = 0; i < KURE_MEASURES; ++i) m.value[i] = NAN;
+    m.value[KURE_MEASURE_TOP1] = 100. * r.top1 / images->count;
+    m.value[KURE_MEASURE_TOP5] = 100. * r.top5 / images->count;
+    if (kure_has_probabilities(net)) m.value[KURE_MEASURE_CROSS_ENTROPY] = r.cross_entropy / images->count;
+    return m;
 }

@@ -48,9 +48,11 @@ static const char *fault_of(const char *path)
     return fault_of_file(path);
 }
 
-static int decode(const network *net, const char *path, float *out)
+static int decode(const network *net, const char *path, float *out, int size[2])
 {
     image im = load_image_color((char *)(uintptr_t)path, 0, 0), square = prepare(net, im);
+    size[0] = im.w;
+    size[1] = im.h;
     if (out) memcpy(out, square.data, (size_t)net->inputs * sizeof(float));
     free_image(im);
     free_image(square);
@@ -87,12 +89,15 @@ static const char *fault_of(const char *path)
     return stbi_info(path, &w, &h, &channels) ? "damaged, or cut short" : "no image that Darknet can read";
 }
 
-/* out: [3][net->h][net->w], values as of load_image_color; NULL: only whether it can be. 0: no image */
-static int decode(const network *net, const char *path, float *out)
+/* out: [3][net->h][net->w], values as of load_image_color; NULL: only whether it can be. size [out]: width and height of
+ * the file's image. 0: no image */
+static int decode(const network *net, const char *path, float *out, int size[2])
 {
-    int w, h, channels;
+    int w = 0, h = 0, channels;
     unsigned char *bytes = stbi_load(path, &w, &h, &channels, 3); /* [h][w][3] */
     int good = bytes && !is_cut_bitmap(path);
+    size[0] = w;
+    size[1] = h;
     if (!good || !out) {
         free(bytes);
         return good;
@@ -123,7 +128,7 @@ static int decode_some(const network *net, const struct kure_images *images, int
 #pragma omp parallel for schedule(dynamic) reduction(+ : count)
 #endif
     for (int i = 0; i < n; ++i) {
-        bad[i] = !decode(net, images->paths[first + i], out ? out + (size_t)i * inputs : NULL);
+        bad[i] = !decode(net, images->paths[first + i], out ? out + (size_t)i * inputs : NULL, images->sizes[first + i]);
         count += bad[i];
     }
     return count;
@@ -160,11 +165,17 @@ static void leave_out(const network *net, struct kure_images *images, const char
             if (named < NAMED) fprintf(stderr, "%s %s (line %d: %s)", named ? "," : "", images->paths[i], images->lines[i], fault_of(images->paths[i]));
             else if (named == NAMED) fprintf(stderr, ", and %d more", count - NAMED);
             ++named;
+            if (images->boxes) free(images->boxes[i]);
             continue;
         }
         images->paths[kept] = images->paths[i];
         images->lines[kept] = images->lines[i];
         if (images->classes) images->classes[kept] = images->classes[i];
+        if (images->boxes) {
+            images->boxes[kept] = images->boxes[i];
+            images->box_counts[kept] = images->box_counts[i];
+        }
+        memcpy(images->sizes[kept], images->sizes[i], sizeof images->sizes[kept]);
         if (images->decoded && kept != i) {
             size_t inputs = (size_t)net->inputs;
             memcpy(images->pixels + (size_t)kept * inputs, images->pixels + (size_t)i * inputs, inputs * sizeof(float));
@@ -186,7 +197,8 @@ void kure_images_check(const network *net, struct kure_images *images, int skip_
 {
     char *bad = calloc((size_t)images->count, 1);
     int count = 0;
-    if (!bad) kure_stop(&(struct kure_error){"not enough memory for a list of images"});
+    images->sizes = calloc((size_t)images->count, sizeof *images->sizes);
+    if (!bad || !images->sizes) kure_stop(&(struct kure_error){"not enough memory for a list of images"});
 #ifdef OPENCV
     if (skip_bad) kure_stop(&(struct kure_error){"--skip-bad: this build has OPENCV=1, whose loader ends the process at an image that it cannot read"});
 #endif

@@ -1,6 +1,6 @@
 /*
- * evaluate.h: loads networks and data for the commands, quantizes weights in place,
- * and measures classifiers. Faults of the user's end the process with one sentence
+ * evaluate.h: loads networks and data for the commands, and quantizes weights in place;
+ * measure.h says how good they are. Faults of the user's end the process with one sentence
  * (kure_stop), as in the hooks.
  */
 #ifndef KURE_EVALUATE_H
@@ -22,7 +22,9 @@ struct kure_point {
     int first_bits, last_bits;
     int fold;
     int everywhere;           /* whatever quantizer keys the layers have, but for quantize=0 */
+    const unsigned char *layers; /* [layers of the cfg] KURE_LAYER_FLOAT, KURE_LAYER_AS_POINT, or the bits of its weights; NULL: all as the point */
 };
+enum { KURE_LAYER_FLOAT, KURE_LAYER_AS_POINT };
 
 /* Post-training quantization: the float weights and batch-norm statistics are kept while points replace them. */
 struct kure_ptq;
@@ -98,12 +100,22 @@ void kure_calibration_save(struct kure_ptq *ptq, const struct kure_calibration *
  * local, recurrent. */
 void kure_report_float_layers(const network *net);
 
-/* Images of a .data file: for `valid` every path matches a label, of classes that fit the network. */
+/* A line of Darknet's file of boxes; shares of the image's width and height. */
+struct kure_label {
+    int category;
+    double x, y, width, height; /* x, y: the centre */
+};
+
+/* Images of a .data file: for `valid` every path matches a label, of classes that fit the network;
+ * of a detector every image has its boxes. */
 struct kure_images {
     char **paths;
     int *lines;    /* [count] of `file`, the list */
     char *file;    /* borrowed */
-    int *classes;  /* [count] true class; NULL: unlabelled */
+    int *classes;  /* [count] true class; NULL: unlabelled, or of a detector */
+    struct kure_label **boxes; /* [count][box_counts]; NULL: unlabelled, or of a classifier */
+    int *box_counts;           /* [count] */
+    int (*sizes)[2];           /* [count] width and height of the file's image, once it is decoded */
     int count;
     int class_count;
     float *pixels; /* [count][net->inputs], where that fits in memory, else NULL */
@@ -115,10 +127,14 @@ struct kure_images *kure_images_load(const network *net, const char *data, int i
 /* `count` of the training list, drawn by seed without repetition; 0: 256, or all where there are fewer.
  * option [in]: who asks, for messages. */
 struct kure_images *kure_images_sample(const network *net, const char *data, int count, uint64_t seed, const char *option);
-/* Their classes by the labels of the .data file, as for the validation list. */
+/* Their classes by the labels of the .data file, or their boxes, as for the validation list. */
 void kure_images_label(struct kure_images *images, const network *net, const char *data);
 /* The first layer of a detector's head; -1: the network is none. */
 int kure_detector_layer(const network *net);
+/* boxes.c: the boxes of every image, from the files that Darknet trains with: images -> labels, .jpg -> .txt. A line that is
+ * no box, a class or a share out of range, classes= of `data` that are not those of the heads, no box in any file: end
+ * the process. An image without a file has no boxes; how many there are is said. */
+void kure_boxes_load(struct kure_images *images, const network *net, list *options, const char *data);
 /* Decodes and keeps the images where they fit in memory, once and for all; of more of them only
  * looks whether the files are there. One that cannot be read ends the process, named and counted,
  * now or, where they do not fit, in the batch that meets it; with skip_bad it is left out, for
@@ -134,7 +150,7 @@ void kure_images_free(struct kure_images *images);
 char **kure_class_names(const char *data, int *count);
 
 /* Calls visit for every batch in order, with net->batch set to its number of images; the
- * centre square of an image, resized to the network's input. */
+ * centre square of an image, resized to the network's input, or for a detector all of it between grey bars. */
 typedef void kure_batch_function(void *context, network *net, float *pixels, int first, int count);
 void kure_images_each(network *net, struct kure_images *images, kure_batch_function *visit, void *context);
 
@@ -144,24 +160,9 @@ void kure_images_predict(network *net, struct kure_images *images, void (*done)(
 /* Seconds that an image takes as the network stands, the least of several passes over the first n. */
 double kure_images_seconds(network *net, struct kure_images *images, int n);
 
-struct kure_accuracy {
-    double top1, top5;    /* percent */
-    double cross_entropy; /* mean of -ln p of the true class; NaN: the network does not end in a [softmax] without a tree */
-};
-
 /* Is what the network puts out the probability of each class? */
 int kure_has_probabilities(const network *net);
 /* Sum of -ln p, p from FLT_MIN on. output [in]: [count][net->outputs] of such a network; classes [in]: [count] */
 double kure_cross_entropy(const network *net, const float *output, const int *classes, int count);
-
-/* The network's outputs for a batch: pixels [in]: [count][net->inputs], count is net->batch; returns [count][net->outputs]. */
-typedef float *kure_predictor(void *predictor, network *net, const float *pixels, int count);
-
-/* The same by something else than the network's own prediction. */
-struct kure_accuracy kure_classify_by(network *net, struct kure_images *images, kure_predictor *predict, void *predictor, void (*done)(void *, int),
-                                      void *context);
-
-/* done(context, images): called from one thread as batches are finished. */
-struct kure_accuracy kure_classify(network *net, struct kure_images *images, void (*done)(void *, int), void *context);
 
 #endif

@@ -241,20 +241,23 @@ void kure_export_calibrate(struct kure_ptq *p, const struct kure_calibration *ca
 
 /* ---- decoding ------------------------------------------------------------------------------ */
 
-float *kure_export_decode(network *net, int from, const float *x)
+float *kure_export_decode(network *net, const int *sources, int count)
 {
     network passed = *net;
-    layer *first = &net->layers[from];
-    memcpy(first->output, x, (size_t)first->outputs * (size_t)net->batch * sizeof *x);
+    char *known = calloc((size_t)net->n, 1); /* outputs that are those of the integer model, or come from them */
+    if (!known) kure_stop(&(struct kure_error){"not enough memory for the layers of a network"});
+    for (int i = 0; i < count; ++i) known[sources[i]] = 1;
     passed.train = 0;
     passed.truth = NULL;
     passed.delta = NULL;
-    passed.input = first->output;
-    for (int i = from + 1; i < net->n; ++i) {
-        passed.index = i;
+    for (int i = 1; i < net->n; ++i) {
         layer l = net->layers[i];
+        if (known[i] || !known[i - 1] || kind_of(&l) != KURE_NETWORK_DECODES) continue;
+        passed.index = i;
+        passed.input = net->layers[i - 1].output;
         l.forward(l, passed);
-        passed.input = l.output;
+        known[i] = 1;
     }
+    free(known);
     return get_network_output_layer(net).output;
 }

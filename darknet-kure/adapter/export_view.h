@@ -29,8 +29,8 @@ void kure_export_use_own(struct kure_ptq *ptq);
 /* Activations get the ranges of a calibration, where that knows them. */
 void kure_export_calibrate(struct kure_ptq *ptq, const struct kure_calibration *calibration);
 
-/* Values of layer `from` run through the layers behind it; returns the network's output.
- * x [in]: [net->batch][outputs of the layer] */
-float *kure_export_decode(network *net, int from, const float *x);
+/* What layers have put out, [net->batch][outputs] in each, runs through the layers that decode it: those behind sources[count].
+ * Returns the network's output. */
+float *kure_export_decode(network *net, const int *sources, int count);
 
 #endif

@@ -21,6 +21,8 @@ void pull_convolutional_layer(layer l);
 void pull_connected_layer(layer l);
 #endif
 
+int yolo_num_detections(layer l, float thresh); /* src/yolo_layer.h */
+
 /* src/list.h */
 void list_insert(list *l, void *value);
 

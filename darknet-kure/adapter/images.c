@@ -1,7 +1,8 @@
 /*
  * images.c: the images of a .data file: found, matched to labels, passed batch by batch.
  *
- * The label is that of `darknet classifier valid`: the first one that occurs in the path.
+ * The label of a classifier's image is that of `darknet classifier valid`: the first one
+ * that occurs in the path; of a detector's, boxes.c finds the boxes.
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -51,16 +52,6 @@ static void check_input(const network *net, const char *data)
     if (net->inputs != net->w * net->h * net->c || net->c != 3) {
         stop_input("%s: evaluation needs a network with width, height and channels=3%s", data, "");
     }
-}
-
-static void check_classifier(const network *net, const char *data)
-{
-    int i = kure_detector_layer(net);
-    if (i >= 0) {
-        stop_input("%s: the network is a detector ([%s]); this version evaluates classifiers", data,
-                   ((const struct kure_network *)net->kure)->plan.rows[i].type);
-    }
-    check_input(net, data);
 }
 
 /* A path without a label is an error before hours of evaluation, not after. */
@@ -122,8 +113,11 @@ static void check_count(const char *option, int wanted, const char *list_file, i
 /* The labels of the .data file; classes [out]: that count. */
 static char **labels_of(list *options, const network *net, const char *data, int *classes)
 {
-    char *label_file = data_file(options, data, "labels", NULL);
     struct kure_error error;
+    if (!option_find_str(options, (char *)(uintptr_t)"labels", 0) && option_find_str(options, (char *)(uintptr_t)"names", 0)) {
+        stop_input("%s: has 'names=' and no 'labels=', as for a detector, but the network has no [yolo] and no [region]%s", data, "");
+    }
+    char *label_file = data_file(options, data, "labels", NULL);
     *classes = option_find_int_quiet(options, "classes", 0);
     if (*classes < 1 || *classes > net->outputs) {
         snprintf(error.text, sizeof error.text, "%s: classes=%d: must be from 1 to the network's %d outputs", data, *classes, net->outputs);
@@ -139,6 +133,10 @@ static char **labels_of(list *options, const network *net, const char *data, int
 
 static void label(struct kure_images *images, list *options, const network *net, const char *data, const char *list_file)
 {
+    if (kure_detector_layer(net) >= 0) {
+        kure_boxes_load(images, net, options, data);
+        return;
+    }
     char **labels = labels_of(options, net, data, &images->class_count);
     images->classes = calloc((size_t)images->count, sizeof(int));
     if (!images->classes) stop_input("not enough memory%s%s", "", "");
@@ -148,10 +146,9 @@ static void label(struct kure_images *images, list *options, const network *net,
 struct kure_images *kure_images_load(const network *net, const char *data, int wanted)
 {
     if (access(data, R_OK) != 0) stop_input("%s: no such file, or it cannot be read%s", data, "");
-    check_classifier(net, data);
+    check_input(net, data);
     list *options = read_data_cfg((char *)(uintptr_t)data);
     char *valid = data_file(options, data, "valid", NULL);
-    data_file(options, data, "labels", NULL);
     struct kure_images *images = read_list(valid);
     check_count("--images", wanted, valid, images->count);
     if (wanted > 0) images->count = wanted;
@@ -192,6 +189,10 @@ void kure_images_describe(const struct kure_images *images, FILE *out)
     for (int i = 0; i < images->count; ++i) {
         const char *folder = strrchr(images->paths[i], '/');
         fprintf(out, "%s %d/%d\n", folder ? folder + 1 : images->paths[i], images->classes ? images->classes[i] : -1, images->class_count);
+        for (int j = 0; images->boxes && j < images->box_counts[i]; ++j) {
+            const struct kure_label *box = &images->boxes[i][j];
+            fprintf(out, "%d %.9g %.9g %.9g %.9g\n", box->category, box->x, box->y, box->width, box->height);
+        }
     }
 }
 
@@ -211,6 +212,10 @@ void kure_images_free(struct kure_images *images)
     free(images->paths);
     free(images->lines);
     free(images->classes);
+    for (int i = 0; images->boxes && i < images->count; ++i) free(images->boxes[i]);
+    free(images->boxes);
+    free(images->box_counts);
+    free(images->sizes);
     free(images->pixels);
     free(images);
 }

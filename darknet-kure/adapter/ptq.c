@@ -171,6 +171,19 @@ static struct kure_layer_options *bare_layers(const struct kure_options *o, int 
     return layers;
 }
 
+/* Single layers that are not as the point has them; the network input is quantized for the first ones. */
+static void set_layers(struct kure_plan *plan, const unsigned char *layers)
+{
+    int first = 0;
+    for (int i = 0; i < plan->count; ++i) {
+        struct kure_plan_row *row = &plan->rows[i];
+        if (layers[i] == KURE_LAYER_FLOAT) row->weight.bits = row->before.bits = row->after.bits = 0;
+        else if (layers[i] != KURE_LAYER_AS_POINT && row->weight.bits) row->weight.bits = layers[i];
+        first |= row->reads_input && layers[i] != KURE_LAYER_FLOAT;
+    }
+    if (!first) plan->input.bits = 0;
+}
+
 struct kure_plan kure_ptq_plan(const struct kure_ptq *p, const struct kure_point *point)
 {
     struct kure_options o = p->k->options;
@@ -192,6 +205,7 @@ struct kure_plan kure_ptq_plan(const struct kure_ptq *p, const struct kure_point
         if (!point->weights.bits) plan.rows[i].weight.bits = 0;
         if (!point->activations.bits) plan.rows[i].before.bits = plan.rows[i].after.bits = 0;
     }
+    if (point->layers) set_layers(&plan, point->layers);
     return plan;
 }
 

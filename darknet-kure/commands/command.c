@@ -17,7 +17,7 @@ static const struct kure_command commands[] = {
     {"plan", "CFG", "what [kurtosis] and [quantization] do in each layer, and why not", kure_command_plan},
     {"stats", "CFG WEIGHTS", "mean, std, skewness, kurtosis and quantization noise of every layer's weights", kure_command_stats},
     {"theory", "[CFG WEIGHTS]", "error, best step and sensitivity to the step, of distributions or of layers", kure_command_theory},
-    {"eval", "CFG WEIGHTS DATA", "top-1 and top-5 of a classifier, float or quantized after training", kure_command_eval},
+    {"eval", "CFG WEIGHTS DATA", "top-1 of a classifier or AP of a detector, float or quantized after training", kure_command_eval},
     {"calibrate", "CFG WEIGHTS DATA", "ranges of activations from images; what each truncation policy clips", kure_command_calibrate},
     {"sweep", "CFG WEIGHTS DATA", "eval over a grid of quantizers, a robustness score; goes on where it was stopped", kure_command_sweep},
     {"merge", "FILE...", "the shards of a sweep as one table", kure_command_merge},
@@ -32,7 +32,7 @@ static void print_help(FILE *out)
 {
     fprintf(out, "usage: darknet kure COMMAND [options]\n\n");
     for (int i = 0; i < COMMAND_COUNT; ++i) {
-        fprintf(out, "  %-9s %-17s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
+        fprintf(out, "  %-15s %-17s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
     }
     fprintf(out, "\n'darknet kure COMMAND --help' says more. Instruction set in use: %s.\n", kure_instruction_set());
 }

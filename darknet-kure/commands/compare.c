@@ -18,7 +18,7 @@ static const char help[] =
     "usage: darknet kure compare CFG WEIGHTS DATA --profiles A,B [options]\n\n"
     "Makes the integer models of two targets, with the quantizers of each, runs both over\n"
     "images of DATA's validation list, and says for every layer how many of its values\n"
-    "differ, in steps of the first one, and what becomes of top-1. Ranges are those of the\n"
+    "differ, in steps of the first one, and what becomes of top-1 or AP. Ranges are those of the\n"
     "training or of WEIGHTS.kure, else of a calibration with DATA.\n\n"
     "  --profiles A,B         onnx, tflite, tflite-single, cmsis, ncnn, tensorrt, pow2\n"
     "  --images N             the first N images of the validation list only\n"
@@ -184,7 +184,8 @@ static int run(const struct request *r, struct kure_integer_source *source)
 {
     struct comparison c = {.count = 0};
     struct kure_network_view views[MODELS];
-    struct kure_accuracy accuracy[MODELS];
+    struct kure_measure measures[MODELS];
+    char said[256];
     struct kure_table table;
     struct kure_error error;
     struct kure_progress progress;
@@ -197,7 +198,8 @@ static int run(const struct request *r, struct kure_integer_source *source)
         if (kure_runtime_open(&c.opened[m], c.models[m].file, c.models[m].file_bytes, NULL) != KURE_RUNTIME_OK) {
             kure_stop(&(struct kure_error){"the model is damaged"});
         }
-        accuracy[m] = kure_integer_classify(&c.models[m], source->net, images, count_images, &progress);
+        struct kure_measuring how = {.threshold = KURE_DEFAULT_THRESHOLD, .done = count_images, .context = &progress};
+        measures[m] = kure_integer_measure(&c.models[m], source->net, images, &how);
     }
     find_pairs(&c);
     kure_images_each(source->net, images, compare_batch, &c);
@@ -208,8 +210,13 @@ static int run(const struct request *r, struct kure_integer_source *source)
     for (int p = 0; p < c.count; ++p) add_pair(&table, &c, plan, &c.pairs[p]);
     kure_interrupt_hold(1);
     kure_table_print(&table, stdout);
-    for (int m = 0; m < MODELS; ++m) printf("%s: top-1 %.2f %%, top-5 %.2f %%\n", r->names[m], accuracy[m].top1, accuracy[m].top5);
-    printf("%s less %s: %+.2f points of top-1 on %d images\n", r->names[0], r->names[1], accuracy[0].top1 - accuracy[1].top1, images->count);
+    for (int m = 0; m < MODELS; ++m) {
+        kure_measure_describe(&measures[m], said, sizeof said);
+        printf("%s: %s\n", r->names[m], said);
+    }
+    int main = kure_main_measure(source->net);
+    printf("%s less %s: %+.2f points of %s on %d images\n", r->names[0], r->names[1], measures[0].value[main] - measures[1].value[main],
+           kure_measure_text(main).name, images->count);
     int status = kure_write_tables(&table, r->csv, r->json);
     kure_table_free(&table);
     for (int m = 0; m < MODELS; ++m) {

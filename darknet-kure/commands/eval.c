@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "classes.h"
 #include "estimate.h"
 #include "evaluation.h"
 #include "integer.h"
@@ -12,10 +13,11 @@
 
 static const char help[] =
     "usage: darknet kure eval CFG WEIGHTS DATA [options]\n\n"
-    "Top-1 and top-5 of a classifier on the validation list of a Darknet .data file:\n"
+    "Top-1 and top-5 of a classifier, AP of a detector on the validation list of a .data file:\n"
     "float, or quantized after training as soon as a quantizer key is given. Lists such as\n"
     "8,6,4 give one row for every combination. Keys that a layer of CFG has itself stand;\n"
     "[quantization] of CFG is read with --simulate and --integer only.\n\n"
+    "AP is COCO's, of the boxes of 'darknet detector valid'; in all and by class.\n\n"
     "  --quantize KEY=VALUE,...        quantizer keys in one option; or each by itself:\n"
     "  --weight-bits LIST              2-16, 0 = float (default 8)\n"
     "  --first-bits LIST, --last-bits LIST   layers at the network input and the loss (default 8)\n"
@@ -44,18 +46,18 @@ static const char help[] =
     "                                  images of the training list (default 0: as trained)\n"
     "  --bias-images N                 move biases in every row until each channel's mean, over\n"
     "                                  so many images, is that of the float network (default 0)\n"
-    "  --lapq-images N                 LAPQ: steps found together, instead of by truncation\n"
-    "                                  policies, where they lower the cross-entropy of so many\n"
-    "                                  images of the training list (default 0; 512 is usual)\n"
+    "  --lapq-images N                 LAPQ: steps found together, by the cross-entropy of N\n"
+    "                                  images of the training list (default 0; usual: 512)\n"
     "  --equalize                      cross-layer equalization of the float network first\n"
     "  --seed N                        which images of the training list (default 0)\n"
     "  --save NAME                     write the row's network as NAME.cfg and NAME.weights, with\n"
     "                                  what was found: for export, --simulate and training\n"
-    "  --simulate                      as [quantization] of CFG says, with the ranges of\n"
-    "                                  WEIGHTS.kure\n"
+    "  --simulate                      as [quantization] of CFG says; ranges: WEIGHTS.kure\n"
     "  --integer                       the integer model that export makes, run by the integer\n"
     "                                  runtime: of [quantization], or of the keys above\n"
     "  --profile NAME                  its target, as in export (default: that of CFG, or onnx)\n"
+    "  --threshold T                   score for precision, recall, F1 (default 0.25)\n"
+    "  --detections FILE               boxes as COCO's results; image_id: line of the list\n"
     "  --images N                      the first N images of the validation list only\n"
     "  --skip-bad                      leave out images that cannot be read, and say how many\n"
     "  --long                          begin even where it would take more than a day\n"
@@ -82,30 +84,34 @@ static const struct kure_plan_row *inner_row(const struct kure_plan *plan)
 }
 
 /* As [quantization] of the cfg says. */
-static void evaluate_simulated(network *net, const struct kure_evaluation_request *r, struct kure_table *table)
+static void evaluate_simulated(network *net, const struct kure_evaluation_request *r, struct kure_table *table, struct kure_classes *classes)
 {
     const struct kure_plan *plan = &((const struct kure_network *)net->kure)->plan;
     const struct kure_plan_row *row = inner_row(plan);
     const struct kure_quantization_options *o = &plan->quantization;
     struct kure_point point = {.weights = row->weight, .activations = row->after, .fold = o->batchnorm != KURE_BATCHNORM_TRAIN,
                                .first_bits = (int)o->first_bits, .last_bits = (int)o->last_bits};
-    struct kure_result result = {.sqnr = NAN};
+    struct kure_result result = {.sqnr = NAN, .threshold = kure_evaluation_threshold(r, net)};
+    struct kure_progress progress;
+    kure_classes_begin(classes, r, net);
     struct kure_images *images = kure_images_load(net, r->data, r->images);
     kure_images_check(net, images, r->skip_bad);
-    struct kure_progress progress;
     double start = kure_seconds();
     kure_progress_start(&progress, "images", images->count);
-    result.accuracy = kure_classify(net, images, count_images, &progress);
+    classes->how.done = count_images;
+    classes->how.context = &progress;
+    result.measure = kure_measure(net, images, &classes->how);
     result.seconds = kure_seconds() - start;
     kure_table_add_row(table);
     kure_evaluation_set(table, &point, &result);
+    kure_classes_add(classes, 1);
     kure_progress_end(&progress);
     kure_images_free(images);
     free_network(net);
 }
 
 /* What export would write, by the integer runtime. */
-static int evaluate_integer(const struct kure_evaluation_request *r, struct kure_table *table)
+static int evaluate_integer(const struct kure_evaluation_request *r, struct kure_table *table, struct kure_classes *classes)
 {
     const struct kure_integer_request wanted = {.command = "eval", .cfg = r->cfg, .weights = r->weights, .data = r->data, .profile = r->profile,
                                                 .points = r->points, .images = r->calibration_images, .seed = r->seed};
@@ -116,6 +122,8 @@ static int evaluate_integer(const struct kure_evaluation_request *r, struct kure
     struct kure_progress progress;
     int status = kure_integer_load(&source, &wanted);
     if (status >= 0) return status;
+    kure_classes_begin(classes, r, source.net);
+    result.threshold = kure_evaluation_threshold(r, source.net);
     struct kure_images *images = kure_images_load(source.net, r->data, r->images);
     kure_images_check(source.net, images, r->skip_bad);
     kure_integer_make(&source, kure_integer_profile(&source), 0, &view, &model);
@@ -125,12 +133,15 @@ static int evaluate_integer(const struct kure_evaluation_request *r, struct kure
                                .first_bits = (int)plan->quantization.first_bits, .last_bits = (int)plan->quantization.last_bits};
     double start = kure_seconds();
     kure_progress_start(&progress, "images", images->count);
-    result.accuracy = kure_integer_classify(&model, source.net, images, count_images, &progress);
+    classes->how.done = count_images;
+    classes->how.context = &progress;
+    result.measure = kure_integer_measure(&model, source.net, images, &classes->how);
     kure_progress_end(&progress);
     result.seconds = kure_seconds() - start;
     memcpy(table->plan, plan->hash, sizeof table->plan);
     kure_table_add_row(table);
     kure_evaluation_set(table, &point, &result);
+    kure_classes_add(classes, 1);
     fprintf(stderr, "integer model of profile %s, ranges: %s\n", model.profile, source.ranges);
     kure_integer_free(&model);
     kure_export_view_free(&view);
@@ -139,11 +150,12 @@ static int evaluate_integer(const struct kure_evaluation_request *r, struct kure
     return -1;
 }
 
-static void evaluate_points(network *net, const struct kure_evaluation_request *r, struct kure_table *table)
+static void evaluate_points(network *net, const struct kure_evaluation_request *r, struct kure_table *table, struct kure_classes *classes)
 {
     int count = r->points.given ? kure_points_count(&r->points) : 1;
     struct kure_evaluation e;
     struct kure_progress progress;
+    kure_classes_begin(classes, r, net);
     kure_evaluation_load(&e, r, net);
     kure_evaluation_begin(&e);
     struct kure_point last = r->points.given ? kure_points_get(&r->points, count - 1) : (struct kure_point){0};
@@ -152,9 +164,10 @@ static void evaluate_points(network *net, const struct kure_evaluation_request *
     for (int i = 0; i < count; ++i) {
         struct kure_point point = {0};
         if (r->points.given) point = kure_points_get(&r->points, i);
-        struct kure_result result = kure_evaluation_run(&e, &point, count_images, &progress);
+        struct kure_result result = kure_evaluation_run(&e, &point, &classes->how, count_images, &progress);
         kure_table_add_row(table);
         kure_evaluation_set(table, &point, &result);
+        kure_classes_add(classes, i + 1);
         kure_evaluation_set_images(&e, &point, table);
     }
     kure_progress_end(&progress);
@@ -163,7 +176,7 @@ static void evaluate_points(network *net, const struct kure_evaluation_request *
 }
 
 /* By Darknet: float, simulated, or quantized after training. -1: done; else the exit status. */
-static int evaluate_network(const struct kure_evaluation_request *r, struct kure_table *table)
+static int evaluate_network(const struct kure_evaluation_request *r, struct kure_table *table, struct kure_classes *classes)
 {
     network *net = kure_network_load(r->cfg, r->weights);
     const struct kure_network *k = net->kure;
@@ -172,28 +185,31 @@ static int evaluate_network(const struct kure_evaluation_request *r, struct kure
         return 1;
     }
     memcpy(table->plan, k->plan.hash, sizeof table->plan);
-    if (r->simulate) evaluate_simulated(net, r, table);
-    else evaluate_points(net, r, table);
+    if (r->simulate) evaluate_simulated(net, r, table, classes);
+    else evaluate_points(net, r, table, classes);
     return -1;
 }
 
 int kure_command_eval(int argc, char **argv)
 {
     struct kure_evaluation_request r = {.csv = NULL};
-    int status = kure_evaluation_parse(argc, argv, help, 0, &r);
+    int status = kure_evaluation_parse(argc, argv, help, KURE_EVAL, &r);
     if (status >= 0) return status;
     kure_interrupt_say("stopped: a table is written at the end only, so that nothing is kept; 'darknet kure sweep' keeps every row");
     struct kure_table table;
+    struct kure_classes classes;
     struct kure_error error;
     kure_table_init(&table, "kure.eval/1", kure_evaluation_columns, kure_evaluation_column_count);
     table.results = kure_evaluation_results;
-    status = r.integer ? evaluate_integer(&r, &table) : evaluate_network(&r, &table);
+    status = r.integer ? evaluate_integer(&r, &table, &classes) : evaluate_network(&r, &table, &classes);
     if (status >= 0) return status;
     if (kure_hash_file(r.weights, table.model, &error) != KURE_OK) kure_stop(&error);
     kure_interrupt_hold(1);
     kure_table_print(&table, stdout);
+    kure_classes_print(&classes, &table);
     kure_evaluation_say_defaults(&r);
     status = kure_write_tables(&table, r.csv, r.json);
+    kure_classes_end(&classes);
     kure_table_free(&table);
     kure_points_free(&r.points);
     return status;

@@ -26,14 +26,20 @@ const struct kure_column kure_evaluation_columns[] = {
     {"activation_step", KURE_CELL_TEXT, NULL},      {"first_bits", KURE_CELL_INTEGER, NULL},
     {"last_bits", KURE_CELL_INTEGER, NULL},         {"calibration_images", KURE_CELL_INTEGER, NULL},
     {"bn_images", KURE_CELL_INTEGER, NULL},         {"bias_images", KURE_CELL_INTEGER, NULL},
-    {"lapq_images", KURE_CELL_INTEGER, NULL},       {"equalized", KURE_CELL_INTEGER, NULL},         {"top1", KURE_CELL_REAL, "%.2f"},
-    {"top5", KURE_CELL_REAL, "%.2f"},               {"cross_entropy", KURE_CELL_REAL, "%.4f"},
+    {"lapq_images", KURE_CELL_INTEGER, NULL},       {"equalized", KURE_CELL_INTEGER, NULL},         {"threshold", KURE_CELL_REAL, "%g"},
+#define KURE_MEASURE(value, column, name, format) {column, KURE_CELL_REAL, format},
+#include "measures.def"
+#undef KURE_MEASURE
     {"weight_sqnr", KURE_CELL_REAL, "%.2f"},
     {"seconds", KURE_CELL_REAL, "%.2f"},
 };
 const int kure_evaluation_column_count = sizeof kure_evaluation_columns / sizeof kure_evaluation_columns[0];
 
-const char kure_evaluation_results[] = " point top1 top5 cross_entropy weight_sqnr seconds ";
+#define KURE_MEASURE(value, column, name, format) column " "
+const char kure_evaluation_results[] = " point "
+#include "measures.def"
+                                       "weight_sqnr seconds ";
+#undef KURE_MEASURE
 
 /* The columns of one quantizer; prefix: weight or activation. */
 static void set_quantizer(struct kure_table *table, const char *prefix, const struct kure_quantizer *q)
@@ -55,9 +61,8 @@ static void set_quantizer(struct kure_table *table, const char *prefix, const st
 
 void kure_evaluation_set(struct kure_table *table, const struct kure_point *p, const struct kure_result *r)
 {
-    kure_table_set_real(table, "top1", r->accuracy.top1);
-    kure_table_set_real(table, "top5", r->accuracy.top5);
-    if (!isnan(r->accuracy.cross_entropy)) kure_table_set_real(table, "cross_entropy", r->accuracy.cross_entropy);
+    for (int i = 0; i < KURE_MEASURES; ++i) kure_table_set_real(table, kure_measure_text(i).column, r->measure.value[i]);
+    if (r->threshold > 0) kure_table_set_real(table, "threshold", r->threshold);
     kure_table_set_real(table, "seconds", r->seconds);
     set_quantizer(table, "weight", &p->weights);
     set_quantizer(table, "activation", &p->activations);
@@ -192,16 +197,28 @@ void kure_evaluation_end(struct kure_evaluation *e)
     free_network(e->net);
 }
 
-struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct kure_point *point, void (*done)(void *, int), void *context)
+double kure_evaluation_threshold(const struct kure_evaluation_request *r, const network *net)
+{
+    if (kure_detector_layer(net) < 0 && r->threshold > 0) kure_stop(&(struct kure_error){"--threshold: of a detector's scores, but the network is none"});
+    if (kure_detector_layer(net) < 0) return 0;
+    return r->threshold > 0 ? r->threshold : KURE_DEFAULT_THRESHOLD;
+}
+
+struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct kure_point *point, struct kure_measuring *detail, void (*done)(void *, int),
+                                       void *context)
 {
     double start = kure_seconds();
-    struct kure_result result;
+    struct kure_measuring how = detail ? *detail : (struct kure_measuring){0};
+    struct kure_result result = {.threshold = kure_evaluation_threshold(e->request, e->net)};
     int quantized = point->weights.bits || point->activations.bits;
     if (e->lapq && quantized) result.sqnr = kure_lapq_set(e->lapq, e->ptq, point, e->calibration, done, context);
     else result.sqnr = kure_ptq_set(e->ptq, point, e->calibration);
     if (e->bn_images) result.sqnr = kure_ptq_reestimate(e->ptq, e->bn_images, done, context);
     if (e->correction) kure_correction_apply(e->correction, e->ptq, e->bias_images, done, context);
-    result.accuracy = kure_classify(e->net, e->images, done, context);
+    how.threshold = result.threshold;
+    how.done = done;
+    how.context = context;
+    result.measure = kure_measure(e->net, e->images, &how);
     result.seconds = kure_seconds() - start;
     return result;
 }
@@ -240,8 +257,11 @@ static int check_outputs(const char *command, const struct kure_evaluation_reque
     char cfg[4400], weights[4400];
     snprintf(cfg, sizeof cfg, "%s.cfg", r->save ? r->save : "");
     snprintf(weights, sizeof weights, "%s.weights", r->save ? r->save : "");
-    const struct kure_output_option outputs[] = {{"--csv", r->csv}, {"--json", r->json}, {"--save", r->save ? cfg : NULL}, {"--save", r->save ? weights : NULL}};
-    return kure_check_outputs(command, outputs, 4, (const char *const[]){r->cfg, r->weights, r->data, NULL});
+    const struct kure_output_option outputs[] = {{"--csv", r->csv}, {"--json", r->json}, {"--detections", r->detections},
+                                                 {"--save", r->save ? cfg : NULL}, {"--save", r->save ? weights : NULL}};
+    int rows = r->points.given ? kure_points_count(&r->points) : 1;
+    if (r->detections && rows > 1) return kure_usage_error(command, "--detections %s: takes one row, not %d", r->detections, rows);
+    return kure_check_outputs(command, outputs, 5, (const char *const[]){r->cfg, r->weights, r->data, NULL});
 }
 
 /* An integer model is made as export makes it. */
@@ -286,24 +306,35 @@ static int parse_shard(const char *text, struct kure_evaluation_request *r)
     return sscanf(text, "%d/%d%c", &r->shard, &r->shards, &rest) == 2 && r->shard >= 1 && r->shard <= r->shards && r->shards <= KURE_MOST_POINTS;
 }
 
+/* Above `from`, below `to`. */
+static int parse_real(const char *text, double from, double to, double *x)
+{
+    char *end;
+    *x = strtod(text, &end);
+    return end != text && !*end && *x > from && *x < to;
+}
+
 static const struct option eval_options[] = {{"simulate", no_argument, NULL, 's'}, {"integer", no_argument, NULL, 'n'},
-                                             {"profile", required_argument, NULL, 'f'}, {"save", required_argument, NULL, 'o'}, {NULL, 0, NULL, 0}};
+                                             {"profile", required_argument, NULL, 'f'}, {"detections", required_argument, NULL, 'x'},
+                                             {"save", required_argument, NULL, 'o'}, {NULL, 0, NULL, 0}};
 static const struct option sweep_options[] = {{"shard", required_argument, NULL, 'd'}, {"jobs", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0}};
+static const struct option sensitivity_options[] = {{"suggest", required_argument, NULL, 'g'}, {NULL, 0, NULL, 0}};
+static const struct option *const own_options[] = {eval_options, sweep_options, sensitivity_options};
 static const struct option common_options[] = {
     {"quantize", required_argument, NULL, 'q'},  {"images", required_argument, NULL, 'i'}, {"threads", required_argument, NULL, 't'},
     {"calibration-images", required_argument, NULL, 'c'}, {"bn-images", required_argument, NULL, 'b'}, {"bias-images", required_argument, NULL, 'a'},
     {"lapq-images", required_argument, NULL, 'p'}, {"seed", required_argument, NULL, 'e'}, {"equalize", no_argument, NULL, 'z'},
     {"skip-bad", no_argument, NULL, 'k'},        {"long", no_argument, NULL, 'l'},            {"csv", required_argument, NULL, 'v'},
-    {"json", required_argument, NULL, 'j'},      {"help", no_argument, NULL, 'h'},            {NULL, 0, NULL, 0}};
+    {"json", required_argument, NULL, 'j'},      {"threshold", required_argument, NULL, 'r'}, {"help", no_argument, NULL, 'h'},            {NULL, 0, NULL, 0}};
 enum { COMMON = sizeof common_options / sizeof common_options[0] };
 
-int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, struct kure_evaluation_request *r)
+int kure_evaluation_parse(int argc, char **argv, const char *help, enum kure_evaluation_kind kind, struct kure_evaluation_request *r)
 {
-    struct option options[KURE_POINT_NAMES + COMMON + 4];
+    struct option options[KURE_POINT_NAMES + COMMON + 5];
     char names[KURE_POINT_NAMES][32];
     const char *command = argv[0];
     int n = kure_point_options(options, names), c, which = 0;
-    for (const struct option *o = sweep ? sweep_options : eval_options; o->name; ++o) options[n++] = *o;
+    for (const struct option *o = own_options[kind]; o->name; ++o) options[n++] = *o;
     memcpy(options + n, common_options, sizeof common_options);
     while ((c = getopt_long(argc, argv, ":h", options, &which)) != -1) {
         struct kure_error error;
@@ -318,6 +349,10 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
         case 'n': r->integer = 1; break;
         case 'f': r->profile = optarg; break;
         case 'o': r->save = optarg; break;
+        case 'x': r->detections = optarg; break;
+        case 'r':
+            if (!parse_real(optarg, 0, 1, &r->threshold)) return kure_usage_error(command, "--threshold %s: must be a number above 0 and below 1", optarg);
+            break;
         case 'z': r->equalize = 1; break;
         case 'k': r->skip_bad = 1; break;
         case 'l': r->lasting = 1; break;
@@ -329,6 +364,9 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, st
             break;
         case 'd':
             if (!parse_shard(optarg, r)) return kure_usage_error(command, "--shard %s: must be i/n with i from 1 to n", optarg);
+            break;
+        case 'g':
+            if (!parse_real(optarg, 1, 17, &r->suggest)) return kure_usage_error(command, "--suggest %s: must be a number of bits from 2 to 16", optarg);
             break;
         case '?':
         case ':': return kure_wrong_option(command, c, argv, options);

@@ -6,6 +6,7 @@
 #define KURE_EVALUATION_H
 
 #include "command.h"
+#include "measure.h"
 #include "points.h"
 
 struct kure_evaluation_request {
@@ -15,17 +16,22 @@ struct kure_evaluation_request {
     int equalize;
     int skip_bad;                      /* images that cannot be read are left out */
     int lasting;                       /* --long: as long as it takes */
+    double threshold;                  /* of a detector's scores; 0: not given */
     int simulate, integer;             /* eval */
     const char *profile;               /* of integer; NULL: not given */
+    const char *detections;            /* eval: file for them */
     const char *save;                  /* eval: NAME of the network to write; NULL: none */
     int shard, shards, jobs;           /* sweep; 0: not given */
+    double suggest;                    /* sensitivity: average bits; 0: not given */
     int calibration_images, bn_images, bias_images, lapq_images; /* 0: not given */
     uint64_t seed;
     int seed_given;
 };
 
-/* Reads the command line of eval (sweep = 0) or sweep. -1: go on; else the exit status. */
-int kure_evaluation_parse(int argc, char **argv, const char *help, int sweep, struct kure_evaluation_request *r);
+enum kure_evaluation_kind { KURE_EVAL, KURE_SWEEP, KURE_SENSITIVITY };
+
+/* Reads the command line. -1: go on; else the exit status. */
+int kure_evaluation_parse(int argc, char **argv, const char *help, enum kure_evaluation_kind kind, struct kure_evaluation_request *r);
 
 /* On stderr what nobody has asked for: weights quantized because activations are. */
 void kure_evaluation_say_defaults(const struct kure_evaluation_request *r);
@@ -36,8 +42,9 @@ extern const int kure_evaluation_column_count;
 extern const char kure_evaluation_results[]; /* those of struct kure_result, for kure_table */
 
 struct kure_result {
-    struct kure_accuracy accuracy;
+    struct kure_measure measure;
     double sqnr, seconds;
+    double threshold; /* of a detector; else 0 */
 };
 
 /* Adds to the last row of a table. */
@@ -64,8 +71,13 @@ void kure_evaluation_begin(struct kure_evaluation *e);
 void kure_evaluation_describe(const struct kure_evaluation *e, FILE *out);
 void kure_evaluation_end(struct kure_evaluation *e); /* the network too */
 
-/* done(context, images): after every batch. */
-struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct kure_point *point, void (*done)(void *, int), void *context);
+/* done(context, images): after every batch. detail: what the table of a detector's classes is made of, with the file of
+ * detections; NULL: not wanted */
+struct kure_result kure_evaluation_run(struct kure_evaluation *e, const struct kure_point *point, struct kure_measuring *detail, void (*done)(void *, int),
+                                       void *context);
+
+/* Of a detector's scores, given or not; 0: a classifier, for which none may be given. */
+double kure_evaluation_threshold(const struct kure_evaluation_request *r, const network *net);
 
 /* Images that a point passes, for the progress. */
 long long kure_evaluation_images(const struct kure_evaluation *e);

@@ -156,58 +156,83 @@ void kure_integer_end(struct kure_integer_source *s)
 
 /* ---- accuracy ----------------------------------------------------------------------------- */
 
-struct classifying {
+struct predicting {
     const struct kure_integer_model *model;
     struct kure_model opened;
-    float *values; /* [batch][elements of the output] */
+    int *sources; /* [output_count] layers of the cfg */
 };
 
-static void run_one(const struct classifying *c, const float *pixels, float *values, void *arena, int8_t *input)
+/* Where row r of a part of a head stands in the layer that is its source; struct kure_integer_output. */
+static int row_of(const struct kure_integer_output *o, int r)
 {
-    uint32_t tensor = kure_runtime_output(&c->opened, 0);
-    kure_runtime_quantize(&c->opened, pixels, input);
-    if (kure_runtime_run(&c->opened, arena, kure_runtime_arena_bytes(&c->opened), input) != KURE_RUNTIME_OK) return; /* an arena of that size fits */
-    kure_runtime_dequantize(&c->opened, tensor, kure_runtime_codes(&c->opened, arena, tensor), values);
+    int rows = o->part == KURE_PART_BOXES ? o->head_boxes : o->head_rows - o->head_boxes;
+    if (o->part == KURE_PART_ALL) return r;
+    return r / rows * o->head_rows + r % rows + (o->part == KURE_PART_SCORES ? o->head_boxes : 0);
 }
 
-/* In place of a prediction: every image through the runtime, then through the float layers behind its output. */
+/* The values of an output to where Darknet's layer has them; room: [elements] */
+static void put_output(const struct predicting *p, const layer *l, const struct kure_integer_output *o, int image, const void *arena, float *room)
+{
+    const struct kure_integer_tensor *t = &p->model->tensors[o->tensor];
+    size_t plane = (size_t)t->height * (size_t)t->width;
+    float *to = l->output + (size_t)image * (size_t)l->outputs;
+    kure_runtime_dequantize(&p->opened, (uint32_t)o->tensor, kure_runtime_codes(&p->opened, arena, (uint32_t)o->tensor), room);
+    for (int r = 0; r < t->channels; ++r) memcpy(to + (size_t)row_of(o, r) * plane, room + (size_t)r * plane, plane * sizeof *room);
+}
+
+static void run_one(const struct predicting *p, const network *net, int image, const float *pixels, void *arena, int8_t *input, float *room)
+{
+    kure_runtime_quantize(&p->opened, pixels, input);
+    if (kure_runtime_run(&p->opened, arena, kure_runtime_arena_bytes(&p->opened), input) != KURE_RUNTIME_OK) return; /* an arena of that size fits */
+    for (int i = 0; i < p->model->output_count; ++i) {
+        put_output(p, &net->layers[p->sources[i]], &p->model->outputs[i], image, arena, room);
+    }
+}
+
+/* In place of a prediction: every image through the runtime, then through the float layers behind its outputs. */
 static float *predict(void *context, network *net, const float *pixels, int count)
 {
-    struct classifying *c = context;
-    size_t inputs = kure_runtime_tensor(&c->opened, 0).elements, outputs = kure_runtime_tensor(&c->opened, kure_runtime_output(&c->opened, 0)).elements;
+    const struct predicting *p = context;
+    size_t inputs = kure_runtime_tensor(&p->opened, 0).elements, most = 1;
     int failed = 0;
+    for (int i = 0; i < p->model->output_count; ++i) {
+        size_t n = kure_integer_elements(&p->model->tensors[p->model->outputs[i].tensor]);
+        if (n > most) most = n;
+    }
 #ifdef _OPENMP
 #pragma omp parallel
 #endif
     {
-        void *arena = malloc(kure_runtime_arena_bytes(&c->opened));
+        void *arena = malloc(kure_runtime_arena_bytes(&p->opened));
         int8_t *input = malloc(inputs);
-        if (!arena || !input) failed = 1;
+        float *room = malloc(most * sizeof *room);
+        if (!arena || !input || !room) failed = 1;
 #ifdef _OPENMP
 #pragma omp barrier
 #pragma omp for schedule(dynamic)
 #endif
         for (int i = 0; i < count; ++i) {
-            if (!failed) run_one(c, pixels + (size_t)i * inputs, c->values + (size_t)i * outputs, arena, input);
+            if (!failed) run_one(p, net, i, pixels + (size_t)i * inputs, arena, input, room);
         }
         free(arena);
         free(input);
+        free(room);
     }
     if (failed) kure_stop(&(struct kure_error){"not enough memory for the activations of the integer model"});
-    return kure_export_decode(net, c->model->outputs[0].source, c->values);
+    return kure_export_decode(net, p->sources, p->model->output_count);
 }
 
-struct kure_accuracy kure_integer_classify(const struct kure_integer_model *model, network *net, struct kure_images *images,
-                                           void (*done)(void *, int), void *context)
+struct kure_measure kure_integer_measure(const struct kure_integer_model *model, network *net, struct kure_images *images, struct kure_measuring *how)
 {
-    struct classifying c = {.model = model};
-    size_t outputs = kure_integer_elements(&model->tensors[model->outputs[0].tensor]);
-    if (model->output_count != 1) kure_stop(&(struct kure_error){"eval --integer: the network has several outputs: this version evaluates classifiers"});
-    c.values = malloc((size_t)net->batch * outputs * sizeof *c.values);
-    if (!c.values || kure_runtime_open(&c.opened, model->file, model->file_bytes, NULL) != KURE_RUNTIME_OK) {
+    struct predicting p = {.model = model};
+    p.sources = malloc((size_t)model->output_count * sizeof *p.sources);
+    if (!p.sources || kure_runtime_open(&p.opened, model->file, model->file_bytes, NULL) != KURE_RUNTIME_OK) {
         kure_stop(&(struct kure_error){"not enough memory for the outputs of the integer model"});
     }
-    struct kure_accuracy accuracy = kure_classify_by(net, images, predict, &c, done, context);
-    free(c.values);
-    return accuracy;
+    for (int i = 0; i < model->output_count; ++i) p.sources[i] = model->outputs[i].source;
+    how->predict = predict;
+    how->predictor = &p;
+    struct kure_measure m = kure_measure(net, images, how);
+    free(p.sources);
+    return m;
 }

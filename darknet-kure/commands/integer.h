@@ -5,6 +5,7 @@
 #define KURE_COMMANDS_INTEGER_H
 
 #include "export_view.h"
+#include "measure.h"
 #include "points.h"
 
 /* What the command line says of it. */
@@ -39,9 +40,8 @@ const char *kure_integer_profile(const struct kure_integer_source *s);
 void kure_integer_make(struct kure_integer_source *s, const char *profile, int replan, struct kure_network_view *view, struct kure_integer_model *model);
 void kure_integer_end(struct kure_integer_source *s);
 
-/* Top-1 and top-5 of an integer model on images of the network, ranked as by kure_classify: its outputs, as values, go
- * through the layers behind them. done: after every batch */
-struct kure_accuracy kure_integer_classify(const struct kure_integer_model *model, network *net, struct kure_images *images,
-                                           void (*done)(void *, int), void *context);
+/* An integer model measured as kure_measure does it: its outputs, as values, go through the layers behind them.
+ * how [in]: its predictor is set here */
+struct kure_measure kure_integer_measure(const struct kure_integer_model *model, network *net, struct kure_images *images, struct kure_measuring *how);
 
 #endif

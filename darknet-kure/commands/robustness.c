@@ -2,7 +2,7 @@
  * robustness.c: the robustness score of a whole sweep.
  *
  * Points that differ in step ratios alone are a curve, or a surface where the ratios of
- * weights and of activations both vary: its area under accuracy by the trapezoidal rule,
+ * weights and of activations both vary: its area under top-1 or AP by the trapezoidal rule,
  * divided by its width. The score is the mean over all curves; a point by itself is one.
  */
 #define _GNU_SOURCE
@@ -18,7 +18,7 @@ enum { RATIOS = sizeof ratios / sizeof ratios[0] };
 struct curve_point {
     char *setting;        /* every other cell that is no result; owned */
     double ratio[RATIOS]; /* 0: there is none */
-    double top1;
+    double measure;
 };
 
 static int is_float(const struct kure_table *table, int row)
@@ -36,9 +36,15 @@ static int is_setting(const struct kure_table *table, const char *column)
     return strstr(table->results, word) == NULL;
 }
 
+/* The measure that all rows have: top-1, or AP. */
+static struct kure_measure_text measure_of(const struct kure_table *table)
+{
+    return kure_measure_text(*kure_table_cell(table, 0, kure_measure_text(KURE_MEASURE_AP).column) ? KURE_MEASURE_AP : KURE_MEASURE_TOP1);
+}
+
 static struct curve_point point_of(const struct kure_table *table, int row)
 {
-    struct curve_point p = {.top1 = strtod(kure_table_cell(table, row, "top1"), NULL)};
+    struct curve_point p = {.measure = strtod(kure_table_cell(table, row, measure_of(table).column), NULL)};
     size_t size;
     FILE *out = open_memstream(&p.setting, &size);
     if (!out) kure_stop(&(struct kure_error){"not enough memory for a score"});
@@ -91,7 +97,7 @@ static double area_over_width(const struct curve_point *curve, int n, double *x)
     for (int i = 0; i < n; ++i) {
         double weight = 1;
         for (int a = 0; a < (tied ? 1 : RATIOS); ++a) weight *= trapezoid(x + a * n, distinct[a], curve[i].ratio[a]);
-        sum += weight * curve[i].top1;
+        sum += weight * curve[i].measure;
         weights += weight;
     }
     return sum / weights;
@@ -127,8 +133,8 @@ void kure_sweep_print_score(const struct kure_table *table, const struct kure_sw
         printf("no point is quantized: no robustness score\n");
     } else {
         qsort(points, (size_t)n, sizeof *points, by_setting);
-        double score = mean_of_curves(points, n), plain = strtod(kure_table_cell(table, 0, "top1"), NULL);
-        printf("robustness %.2f %% top-1 over %d points, %.4f of float (%.2f %%); comparable over the same grid only: %.8s\n", score, n,
+        double score = mean_of_curves(points, n), plain = strtod(kure_table_cell(table, 0, measure_of(table).column), NULL);
+        printf("robustness %.2f %% %s over %d points, %.4f of float (%.2f %%); comparable over the same grid only: %.8s\n", score, measure_of(table).name, n,
                plain > 0 ? score / plain : 0, plain, head->grid);
     }
     for (int i = 0; i < n; ++i) free(points[i].setting);

@@ -36,15 +36,15 @@ static const char help[] =
     "  --threads N               processor threads (default: all)\n"
     "  --images N                the first N images of the validation list only\n"
     "  --calibration-images N, --bn-images N, --bias-images N, --lapq-images N,\n"
-    "  --equalize, --seed N      as in eval\n"
+    "  --equalize, --seed N, --threshold T   as in eval\n"
     "  --skip-bad                leave out images that cannot be read, and say how many\n"
     "  --long                    begin even where it would take more than a day\n"
     "  --json FILE               write the table as JSON as well\n"
     "  --help                    this text\n\n"
-    "Robustness: points that differ in step ratios alone are a curve, whose area under top-1 is\n"
-    "divided by its width (trapezoidal rule); the score is the mean over all curves, without the\n"
-    "float point. In percent, and divided by the float top-1. It depends on the grid: compare\n"
-    "scores whose grid, named by its hash, is the same.\n";
+    "Robustness: points that differ in step ratios alone are a curve, whose area under top-1 (of\n"
+    "a detector, AP) is divided by its width (trapezoidal rule); the score is the mean over all\n"
+    "curves, without the float point. In percent, and divided by that of the float network. It\n"
+    "depends on the grid: compare scores whose grid, named by its hash, is the same.\n";
 
 struct sweep {
     struct kure_evaluation evaluation;
@@ -89,8 +89,11 @@ static void make_head(struct sweep *s, const struct kure_network *k)
     if (kure_hash_file(r->weights, s->head.model, &error) != KURE_OK) kure_stop(&error);
     if (kure_hash_file(r->cfg, cfg, &error) != KURE_OK) kure_stop(&error);
     hash(s->head.plan, "%s %s", k->plan.hash, cfg);
-    hash(s->head.grid, "%s%s images=%d calibration_images=%d bn_images=%d bias_images=%d lapq_images=%d equalize=%d seed=%llu", keys, names,
-         r->images, r->calibration_images, r->bn_images, r->bias_images, r->lapq_images, r->equalize, (unsigned long long)r->seed);
+    double threshold = kure_evaluation_threshold(r, s->evaluation.net);
+    char of_scores[48] = "";
+    if (threshold > 0) snprintf(of_scores, sizeof of_scores, " threshold=%.9g", threshold);
+    hash(s->head.grid, "%s%s images=%d calibration_images=%d bn_images=%d bias_images=%d lapq_images=%d equalize=%d seed=%llu%s", keys, names, r->images,
+         r->calibration_images, r->bn_images, r->bias_images, r->lapq_images, r->equalize, (unsigned long long)r->seed, of_scores);
     s->head.points = 1 + kure_points_count(&r->points);
     free(names);
     free(keys);
@@ -183,7 +186,7 @@ static void run_here(struct sweep *s)
 {
     for (int i = 0; i < s->pending_count; ++i) {
         struct kure_point point = point_of(s, s->pending[i]);
-        struct kure_result result = kure_evaluation_run(&s->evaluation, &point, count_images, &s->progress);
+        struct kure_result result = kure_evaluation_run(&s->evaluation, &point, NULL, count_images, &s->progress);
         add_result(s, s->pending[i], &result);
     }
 }
@@ -214,7 +217,7 @@ static void work(struct sweep *s, atomic_int *next, int out)
     for (int i; (i = atomic_fetch_add(next, 1)) < s->pending_count;) {
         struct kure_point point = point_of(s, s->pending[i]);
         struct message message = {.point = s->pending[i]};
-        message.result = kure_evaluation_run(&s->evaluation, &point, tell_images, &out);
+        message.result = kure_evaluation_run(&s->evaluation, &point, NULL, tell_images, &out);
         tell(out, &message);
     }
     fflush(stderr);
@@ -330,7 +333,7 @@ static void run(struct sweep *s)
 int kure_command_sweep(int argc, char **argv)
 {
     struct sweep s = {.request = {.csv = NULL}};
-    int status = kure_evaluation_parse(argc, argv, help, 1, &s.request);
+    int status = kure_evaluation_parse(argc, argv, help, KURE_SWEEP, &s.request);
     if (status >= 0) return status;
     if (!s.request.csv) return kure_usage_error("sweep", "--csv FILE is needed: the rows go there as they are known");
     if (kure_is_special(s.request.csv)) return kure_usage_error("sweep", "--csv %s: must be a regular file, to go on with later", s.request.csv);

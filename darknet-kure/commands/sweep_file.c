@@ -8,7 +8,7 @@
 
 #include "error.h"
 
-enum { HEAD = 5, MOST_COLUMNS = 48 };
+enum { HEAD = 5, MOST_COLUMNS = 64 };
 static const char *const head_names[HEAD] = {"model_hash", "plan_hash", "grid_hash", "points", "point"};
 static struct kure_column columns[MOST_COLUMNS];
 
@@ -65,6 +65,20 @@ static int split(char *line, char **cells)
     line[strcspn(line, "\r\n")] = 0;
     for (char *cell; n < MOST_COLUMNS && (cell = strsep(&line, ",")) != NULL;) cells[n++] = cell;
     return line ? MOST_COLUMNS + 1 : n;
+}
+
+/* Of a first line that is not ours: a table of the plugin, with the columns of another version, or anything else. */
+static enum kure_status refuse_header(const char *path, const char *line, struct kure_error *error)
+{
+    size_t used = 0;
+    for (int i = 0; i < HEAD; ++i) {
+        size_t length = strlen(head_names[i]);
+        if (strncmp(line + used, head_names[i], length) != 0 || line[used + length] != ',') {
+            return kure_fail(error, KURE_ERROR_INPUT, "%s: is no table of kure sweep", path);
+        }
+        used += length + 1;
+    }
+    return kure_fail(error, KURE_ERROR_INPUT, "%s: a table of kure sweep with the columns of another version: choose another file, or delete this one", path);
 }
 
 /* The line of column names, with its end. To be freed. */
@@ -132,7 +146,7 @@ enum kure_status kure_sweep_read(const char *path, struct kure_sweep_head *head,
         int cut = text[length - 1] != '\n', is_header = strcmp(text, header) == 0; /* again where files stand one behind the other */
         ++line;
         if (line == 1 && !is_header && !(cut && strncmp(text, header, strlen(text)) == 0 && strlen(text) == (size_t)length)) {
-            status = kure_fail(error, KURE_ERROR_INPUT, "%s: is no table of kure sweep", path);
+            status = refuse_header(path, text, error);
         }
         if (status != KURE_OK || cut) continue;
         *whole += length;

@@ -230,7 +230,7 @@ static json_t *json_cell(enum kure_cell kind, const char *text)
     return json_string(text);
 }
 
-static int write_json(const struct kure_table *table, FILE *out)
+static json_t *json_rows(const struct kure_table *table)
 {
     json_t *rows = json_array();
     for (int r = 0; r < table->rows; ++r) {
@@ -240,7 +240,13 @@ static int write_json(const struct kure_table *table, FILE *out)
         }
         json_array_append_new(rows, row);
     }
-    json_t *root = json_pack("{s:s, s:s, s:s, s:o}", "schema", table->schema, "model", table->model, "plan", table->plan, "rows", rows);
+    return rows;
+}
+
+static int write_json(const struct kure_table *table, FILE *out)
+{
+    json_t *root = json_pack("{s:s, s:s, s:s, s:o}", "schema", table->schema, "model", table->model, "plan", table->plan, "rows", json_rows(table));
+    if (root && table->detail) json_object_set_new(root, table->detail_name, json_rows(table->detail));
     int ok = root && json_dumpf(root, out, JSON_INDENT(1)) == 0 && fputc('\n', out) != EOF && fflush(out) == 0;
     json_decref(root);
     return ok;

@@ -26,6 +26,8 @@ struct kure_table {
     int rows, room;           /* how many there are, and how many fit in cells */
     const char *results;      /* names between blanks; NULL: printed text shows all columns, else the columns
                                * of one value that are not among these come in lines below */
+    const struct kure_table *detail; /* borrowed; NULL: none. Its rows stand in the JSON behind `rows`, under detail_name */
+    const char *detail_name;
 };
 
 void kure_table_init(struct kure_table *table, const char *schema, const struct kure_column *columns, int count);
