@@ -20,6 +20,7 @@ static const struct kure_command commands[] = {
     {"eval", "CFG WEIGHTS DATA", "top-1 of a classifier or AP of a detector, float or quantized after training", kure_command_eval},
     {"calibrate", "CFG WEIGHTS DATA", "ranges of activations from images; what each truncation policy clips", kure_command_calibrate},
     {"sweep", "CFG WEIGHTS DATA", "eval over a grid of quantizers, a robustness score; goes on where it was stopped", kure_command_sweep},
+    {"sensitivity", "CFG WEIGHTS DATA", "which layers cost top-1 or AP when they are quantized; bits for each of them", kure_command_sensitivity},
     {"merge", "FILE...", "the shards of a sweep as one table", kure_command_merge},
     {"export", "CFG WEIGHTS", "the network as integers for a target: a bundle with golden vectors", kure_command_export},
     {"verify", "BUNDLE", "hashes of a bundle, and its golden vectors through the integer runtime", kure_command_verify},

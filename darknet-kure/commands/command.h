@@ -22,6 +22,7 @@ int kure_command_theory(int argc, char **argv);
 int kure_command_eval(int argc, char **argv);
 int kure_command_calibrate(int argc, char **argv);
 int kure_command_sweep(int argc, char **argv);
+int kure_command_sensitivity(int argc, char **argv);
 int kure_command_merge(int argc, char **argv);
 int kure_command_export(int argc, char **argv);
 int kure_command_verify(int argc, char **argv);
