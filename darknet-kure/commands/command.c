@@ -25,6 +25,7 @@ static const struct kure_command commands[] = {
     {"export", "CFG WEIGHTS", "the network as integers for a target: a bundle with golden vectors", kure_command_export},
     {"verify", "BUNDLE", "hashes of a bundle, and its golden vectors through the integer runtime", kure_command_verify},
     {"compare", "CFG WEIGHTS DATA", "how many codes differ between the integer models of two profiles", kure_command_compare},
+    {"swap-activation", "CFG OUT", "the cfg with relu, relu6 or an integer slope in place of leaky", kure_command_swap_activation},
     {"keys", "", "every cfg key: default, allowed values, meaning", kure_command_keys},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -27,6 +27,7 @@ int kure_command_merge(int argc, char **argv);
 int kure_command_export(int argc, char **argv);
 int kure_command_verify(int argc, char **argv);
 int kure_command_compare(int argc, char **argv);
+int kure_command_swap_activation(int argc, char **argv);
 int kure_command_keys(int argc, char **argv);
 
 /* --threads and the like: an integer from 1 to `most`; 0: wrong, after a sentence. OpenMP
