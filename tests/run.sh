@@ -3,7 +3,7 @@
 # --quick leaves out the instrumented builds. Closes with the runners' own summary lines.
 #
 #   BUILD=DIR    the build under test (default: build); the extra builds lie in it and are kept
-#   PYTHON=FILE  a python3 that has pytest, numpy and PIL (default: Debian's)
+#   PYTHON=FILE  a python3 that has pytest, pytest-xdist, numpy and PIL (default: Debian's)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}
@@ -67,7 +67,7 @@ builds() {
 }
 
 unit_tests() { make --no-print-directory -j"$(nproc)" BUILD="$1" "${@:2}" unit; }
-host_tests() { "$python" -m pytest -q -p no:cacheprovider --builds="$build" --build="$1" "${@:2}" tests; }
+host_tests() { "$python" -m pytest -q -n "$(nproc)" --dist loadfile -p no:cacheprovider --builds="$build" --build="$1" "${@:2}" tests; }
 
 part "layers and file sizes" scripts/check_layers.sh . "$build/obj"
 part "builds: main, stock, seam off, seam on$([ $quick = 1 ] || echo ', sanitized')$([ $threads = 0 ] || echo ', threads')" builds
