@@ -129,19 +129,35 @@ def test_no_folder_to_write_to(build, folder):
     refuse(export(build, folder, output="missing/net.edge"), "missing/net.edge", "No such file")
 
 
-@pytest.mark.parametrize("size", (4, 16, 64, 128))
-def test_a_full_disk(size, build, folder):
-    """On a file system of so many KiB one file after the other finds no room: nothing stays."""
-    small_disk = folder / "disk"
-    small_disk.mkdir()
-    command = f"{build.program('darknet')} kure export net.cfg net.weights -o disk/net.edge --golden 100"
-    script = f"mount -t tmpfs -o size={size}k none {small_disk} || exit 3; {command}; status=$?; ls -A disk > left; exit $status"
+def on_small_disk(build, folder, kib, *options):
+    """Exports to a file system of so many KiB, which must keep nothing of a bundle that finds no room."""
+    disk = folder / "disk"
+    disk.mkdir(exist_ok=True)
+    command = " ".join(map(str, (build.program("darknet"), "kure export net.cfg net.weights -o disk/net.edge", *options)))
+    script = f"mount -t tmpfs -o size={kib}k none {disk} || exit 3; {command}; status=$?; ls -A disk > left; exit $status"
     result = subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             text=True, check=False)
     if "unshare:" in result.stderr or "mount:" in result.stderr:
         pytest.skip("no user namespaces here: " + result.stderr.strip())
-    assert result.returncode == 1 and "No space left" in result.stderr.splitlines()[-1], result.stderr
-    assert (folder / "left").read_text() == ""
+    if result.returncode != 0:
+        assert result.returncode == 1 and "No space left" in result.stderr.splitlines()[-1], result.stderr
+        assert (folder / "left").read_text() == ""
+    return result
+
+
+@pytest.mark.parametrize("size", (4, 16, 64, 128))
+def test_a_full_disk(size, build, folder):
+    """One file after the other finds no room."""
+    assert on_small_disk(build, folder, size, "--golden", 100).returncode == 1
+
+
+def test_a_full_disk_of_ncnn(build, tmp_path):
+    """Page by page until there is room for all: the network and its weights find none in turn."""
+    exported.train(build, tmp_path, wide(profile="ncnn"))
+    said = []
+    while (result := on_small_disk(build, tmp_path, 4 * (len(said) + 1), "--formats", "ncnn", "--golden", 1)).returncode != 0:
+        said.append(result.stderr.splitlines()[-1])
+    assert all(any(file in line for line in said) for file in ("ncnn/model.param", "ncnn/model.bin")), said
 
 
 def full_disk(build, folder, bytes_, *options):
