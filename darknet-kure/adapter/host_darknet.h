@@ -19,6 +19,8 @@ void gradient_array(const float *x, const int n, const ACTIVATION a, float *delt
 #ifdef GPU
 void pull_convolutional_layer(layer l);
 void pull_connected_layer(layer l);
+void push_convolutional_layer(layer l);
+void push_connected_layer(layer l);
 #endif
 
 int yolo_num_detections(layer l, float thresh); /* src/yolo_layer.h */

@@ -5,10 +5,6 @@
 #include <string.h>
 
 #include "ptq.h"
-#ifdef GPU
-#include "connected_layer.h"
-#include "convolutional_layer.h"
-#endif
 
 static size_t weight_count(const struct kure_plan_row *row)
 {
