@@ -17,6 +17,7 @@ OPENCV ?= 0
 OPENMP ?= 1
 DEBUG ?= 0
 ARCH ?=
+NVCC ?= nvcc
 BLAS ?= 1
 FIXES ?= 1
 KURE ?= 1
@@ -63,7 +64,7 @@ HOST_INCLUDES += -DKURE_FIXES
 endif
 
 CORE := $(wildcard darknet-kure/core/*.c)
-BACKEND := $(filter-out %_kernels.c,$(wildcard darknet-kure/backend/*.c))
+BACKEND := $(filter-out %_kernels.c $(if $(filter 1,$(GPU)),%/cuda_absent.c),$(wildcard darknet-kure/backend/*.c))
 EXPORT := $(wildcard darknet-kure/export/*.c)
 ADAPTER := $(wildcard darknet-kure/adapter/*.c darknet-kure/commands/*.c)
 RUNTIME := $(filter-out darknet-kure/runtime/kure_run%,$(wildcard darknet-kure/runtime/*.c))
@@ -72,9 +73,20 @@ HEADERS := $(wildcard darknet-kure/*/*.h darknet-kure/*/*.def)
 object = $(patsubst darknet-kure/%.c,$(BUILD)/obj/%.o,$(1))
 LIBKURE_OBJECTS := $(call object,$(CORE) $(BACKEND) $(EXPORT) $(RUNTIME)) $(BUILD)/obj/backend/cpu_baseline.o $(BUILD)/obj/backend/cpu_avx2.o $(BUILD)/obj/backend/cpu_avx512.o \
 	$(BUILD)/obj/generated/onnx.pb-c.o
+ifeq ($(GPU),1)
+LIBKURE_OBJECTS += $(BUILD)/obj/backend/cuda.o
+endif
+# The tests' nvcc, which compiles for the CPU, brings its own runtime.
+ON_CPU := $(findstring cuda_on_cpu,$(NVCC))
+ifneq ($(ON_CPU),)
+LIBKURE_OBJECTS += $(BUILD)/obj/on_cpu_runtime.o $(BUILD)/obj/on_cpu_libraries.o
+$(BUILD)/obj/on_cpu_%.o: tests/host/cuda_on_cpu/%.cpp $(wildcard tests/host/cuda_on_cpu/*) $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -std=c++17 $(filter-out -std=%,$(OURS)) -Wno-maybe-uninitialized $(CFLAGS) -c $< -o $@
+endif
 
 # Rebuilds what depends on the flags when they change.
-FLAGS := GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBUG=$(DEBUG) BLAS=$(BLAS) FIXES=$(FIXES) KURE=$(KURE) SANITIZE=$(SANITIZE) ARCH=$(ARCH) CFLAGS=$(CFLAGS) DARKNET=$(DARKNET)
+FLAGS := GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBUG=$(DEBUG) BLAS=$(BLAS) FIXES=$(FIXES) KURE=$(KURE) SANITIZE=$(SANITIZE) ARCH=$(ARCH) NVCC=$(NVCC) CFLAGS=$(CFLAGS) DARKNET=$(DARKNET)
 ifeq ($(filter patch unpatch help clean,$(MAKECMDGOALS)),)
 $(shell mkdir -p $(BUILD) && printf '%s\n' '$(FLAGS)' | cmp -s - $(BUILD)/flags || printf '%s\n' '$(FLAGS)' > $(BUILD)/flags)
 endif
@@ -104,6 +116,21 @@ $(BUILD)/obj/backend/cpu_%.o: darknet-kure/backend/cpu_kernels.c $(HEADERS) $(BU
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC   $< ($*)')
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(ISA_$*) -DKURE_ISA=$* -c $< -o $@
+
+# The GPUs of this list that nvcc knows, as patches/0022 has it for Darknet's own kernels.
+GPU_KNOWN = $(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch 2>/dev/null))
+GPU_CHOSEN = $(or $(filter $(GPU_KNOWN),50 52 60 61 70 75 80 86 89 90),52)
+GPU_ARCH = $(or $(ARCH),$(foreach kind,$(GPU_CHOSEN),-gencode arch=compute_$(kind),code=sm_$(kind)) \
+	-gencode arch=compute_$(lastword $(GPU_CHOSEN)),code=compute_$(lastword $(GPU_CHOSEN)))
+# --fmad=false and IEEE division and roots, nvcc's own choice: the CPU's bits.
+comma := ,
+NVCC_FLAGS = -std=c++17 -O3 --fmad=false -Xcompiler -fPIC,-Wall,-Wextra $(foreach kind,$(subst $(comma), ,$(SANITIZE)),-Xcompiler -fsanitize=$(kind))
+CUDA_FILES := $(wildcard darknet-kure/backend/*.cu darknet-kure/backend/*.cuh)
+$(BUILD)/obj/backend/cuda.o: $(CUDA_FILES) $(HEADERS) $(BUILD)/flags
+	@mkdir -p $(@D)
+	@command -v $(NVCC) >/dev/null || { echo "GPU=1 needs nvcc of the CUDA toolkit in PATH" >&2; exit 1; }
+	$(if $(V),,@echo '  NVCC darknet-kure/backend/cuda.cu')
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(GPU_ARCH) $(INCLUDES) -c darknet-kure/backend/cuda.cu -o $@
 
 $(call object,$(ADAPTER)): $(BUILD)/obj/%.o: darknet-kure/%.c $(HEADERS) $(BUILD)/flags $(TREE)/.kure-patches
 	@mkdir -p $(@D)
@@ -165,7 +192,7 @@ $(TREE)/.kure-patches: $(wildcard patches/*.patch) scripts/get_darknet.sh script
 	@scripts/get_darknet.sh $(TREE) $(DARKNET)
 	@scripts/apply_patches.sh --fixes $(FIXES) --blas $(BLAS) $(TREE)
 
-DARKNET_FLAGS = GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBUG=$(DEBUG) $(if $(ARCH),ARCH='$(ARCH)') $(if $(filter command,$(origin CC)),CC='$(CC)') \
+DARKNET_FLAGS = GPU=$(GPU) CUDNN=$(CUDNN) OPENCV=$(OPENCV) OPENMP=$(OPENMP) DEBUG=$(DEBUG) $(if $(ARCH),ARCH='$(ARCH)') NVCC='$(NVCC)' $(if $(filter command,$(origin CC)),CC='$(CC)') \
 	KURE_MK=$(ROOT)/darknet-kure/host.mk KURE=$(KURE) KURE_BUILD=$(abspath $(BUILD)) KURE_SYSROOT=$(SYSROOT) BLAS=$(BLAS) SANITIZE=$(SANITIZE)
 
 $(BUILD)/darknet: $(TREE)/.kure-patches $(if $(filter 1,$(KURE)),$(BUILD)/libkure.a $(BUILD)/libkure_adapter.a)
@@ -214,7 +241,7 @@ setup:
 
 # ---- demo, paper, tests, bench ---------------------------------------------
 
-.PHONY: demo paper test bench check-patches golden docs install clean help
+.PHONY: demo paper test test-gpu bench bench-gpu check-patches golden docs install clean help
 demo:
 	@scripts/setup.sh build blas demo
 	@$(MAKE) --no-print-directory all
@@ -236,6 +263,13 @@ bench:
 	@scripts/setup.sh build blas demo test bench
 	@$(MAKE) --no-print-directory all
 	@PYTHON=$(PYTHON) tests/bench/run.sh
+
+test-gpu:
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) ARCH='$(ARCH)' scripts/test_gpu.sh
+
+bench-gpu:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/gpu GPU=1 $(if $(ARCH),ARCH='$(ARCH)') $(BUILD)/gpu/bench_cuda
+	@status=0; $(BUILD)/gpu/bench_cuda || status=1; $(PYTHON) tests/bench/bench_cuda_torch.py $(BUILD)/gpu/bench_cuda || status=1; exit $$status
 
 check-patches:
 	@scripts/setup.sh build blas
@@ -270,6 +304,7 @@ help:
 #H make test               everything that must hold, from nothing
 #H make paper              README's tables, three seeds: the demo, the paper's ablations, then quantization-aware training (hours)
 #H make bench              speed, as ratios measured in one run
+#H make test-gpu, bench-gpu  on a machine with a GPU and nvcc: the loops, compute-sanitizer, training; bandwidth
 #H make check-patches      patches apply, build and come out, on Debian's tree and upstream's
 #H make setup              install every Debian package that the targets above need
 #H make patch DARKNET=DIR  apply the patches to your own tree; make unpatch takes them out

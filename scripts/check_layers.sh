@@ -30,7 +30,7 @@ declare -A allowed=(
 
 # The layer that a header belongs to, by its name; Darknet's are not in the list.
 declare -A layer_of=()
-for file in "$source"/*/*.{h,def}; do
+for file in "$source"/*/*.{h,cuh,def}; do
     layer_of[${file##*/}]=$(basename "${file%/*}")
 done
 
@@ -56,7 +56,7 @@ done < <(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*<' "$source"/run
 
 while read -r lines file; do
     [ "$file" = total ] || [ "$lines" -le 400 ] || fault "${file#"$root"/} has $lines lines: split it (400 at most)"
-done < <(find "$source" "$root"/tests "$root"/scripts -type f \( -name '*.[ch]' -o -name '*.def' -o -name '*.py' -o -name '*.sh' \) -exec wc -l {} +)
+done < <(find "$source" "$root"/tests "$root"/scripts -type f \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.def' -o -name '*.py' -o -name '*.sh' \) -exec wc -l {} +)
 
 for file in "$root/Makefile" "$source/host.mk" "$root"/tests/unit/*.mk; do
     if [ -f "$file" ] && grep -nE -- '-Ofast|-ffast-math|-funsafe-math|-fassociative-math|--use_fast_math' "$file" >&2; then

@@ -20,6 +20,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "sanitize: also run on the build with ASan and UBSan")
     config.addinivalue_line("markers", "clients: needs the environment of scripts/clients.sh")
     config.addinivalue_line("markers", "threads: also run on the build with ThreadSanitizer")
+    config.addinivalue_line("markers", "gpu: wants the build gpu-on-cpu, or with KURE_GPU=native a GPU")
     config.addinivalue_line("markers", "browser: wants a headless Chromium; run.sh says so where there is none")
 
 

@@ -66,6 +66,19 @@ builds() {
     [ $threads = 0 ] || make_build "$build/tsan" "${threads_flags[@]}"
 }
 
+# Darknet with GPU=1: for real GPUs by nvcc, compiled and linked; and for the CPU, which runs it.
+cuda=$(dirname "$(dirname "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")")/include
+build_cuda() {
+    local cudnn=0
+    [ ! -f "$cuda/cudnn.h" ] || cudnn=1
+    echo "CUDNN=$cudnn, $(nvcc --version | grep -o 'release [0-9.]*')"
+    make_build "$build/cuda" GPU=1 CUDNN=$cudnn ARCH='-gencode arch=compute_75,code=sm_75 -gencode arch=compute_90,code=sm_90'
+}
+gpu_on_cpu() {
+    make_build "$build/gpu-on-cpu" GPU=1 NVCC="$PWD/tests/host/cuda_on_cpu/nvcc" || return 1
+    host_tests "$build" -m gpu
+}
+
 unit_tests() { make --no-print-directory -j"$(nproc)" BUILD="$1" "${@:2}" unit; }
 host_tests() { "$python" -m pytest -q -n "$(nproc)" --dist loadfile -p no:cacheprovider --builds="$build" --build="$1" "${@:2}" tests; }
 
@@ -73,7 +86,17 @@ part "layers and file sizes" scripts/check_layers.sh . "$build/obj"
 part "builds: main, stock, seam off, seam on$([ $quick = 1 ] || echo ', sanitized')$([ $threads = 0 ] || echo ', threads')" builds
 part "documentation of the keys" "$python" scripts/docs.py --check
 part "unit tests" unit_tests "$build"
-part "host tests" host_tests "$build" -m "not browser and not clients"
+part "host tests" host_tests "$build" -m "not browser and not clients and not gpu"
+if [ -f "$cuda/cuda_runtime.h" ]; then
+    part "training on the GPU, whose kernels run on the CPU" gpu_on_cpu
+else
+    summaries+=("training on the GPU, whose kernels run on the CPU: NOT RUN, the headers of the CUDA toolkit are missing")
+fi
+if [ $quick = 0 ] && command -v nvcc >/dev/null; then
+    part "Darknet and our kernels by nvcc, sm_75 and sm_90" build_cuda
+elif [ $quick = 0 ]; then
+    summaries+=("Darknet and our kernels by nvcc: NOT RUN, there is no nvcc")
+fi
 if "$python" tests/browser.py >/dev/null; then
     part "the report in a browser" host_tests "$build" -m browser
 else

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "state.h"
+#include "regularize_cuda.h"
 
 /* Options of the list that this thread passed last, waiting for kure_attach. */
 static __thread struct kure_options *pending;
@@ -148,6 +148,9 @@ void kure_release(network *net)
     struct kure_network *k = net->kure;
     if (!k) return;
     kure_simulation_release(k);
+#ifdef GPU
+    kure_cuda_release(k);
+#endif
     for (int i = 0; k->scratch && i < k->plan.count; ++i) free(k->scratch[i]);
     free(k->scratch);
     free(k->measures);

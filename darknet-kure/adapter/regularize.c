@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "state.h"
+#include "regularize_cuda.h"
 
 static const char *skip_text(enum kure_skip skip)
 {
@@ -51,16 +51,30 @@ static int is_candidate(const struct kure_plan *plan, int i)
     return plan->rows[i].lambda > 0 || plan->kurtosis.lambda == 0;
 }
 
+static void measure(struct kure_network *k, int i)
+{
+    struct kure_kurtosis_rule rule = rule_of(&k->plan, i);
+#ifdef GPU
+    if (k->cuda) {
+        kure_cuda_finish(k, i, &rule);
+        return;
+    }
+#endif
+    struct kure_tensor t = kure_tensor_of(&k->net->layers[i], k->scratch[i]);
+    kure_kurtosis_measure(&t, &rule, &k->measures[i]);
+}
+
 /* Measures every layer of the plan and returns the candidate with the largest loss, -1: none. */
 static int measure_all(struct kure_network *k)
 {
     int worst = -1;
     double sum = 0;
+#ifdef GPU
+    if (k->cuda) kure_cuda_measure(k);
+#endif
     for (int i = 0; i < k->plan.count; ++i) {
         if (!k->plan.rows[i].regularized) continue;
-        struct kure_tensor t = kure_tensor_of(&k->net->layers[i], k->scratch[i]);
-        struct kure_kurtosis_rule rule = rule_of(&k->plan, i);
-        kure_kurtosis_measure(&t, &rule, &k->measures[i]);
+        measure(k, i);
         report_skip(k, i);
         if (k->measures[i].skip != KURE_SKIP_NO) continue;
         sum += k->measures[i].loss;
@@ -81,6 +95,17 @@ static double schedule(const struct kure_kurtosis_options *o, long long update)
     return fmin(1, (double)(update - o->start + 1) / (double)o->ramp);
 }
 
+static int apply(struct kure_network *k, int i, double factor, double rate)
+{
+    struct kure_kurtosis_rule rule = rule_of(&k->plan, i);
+    double max_step = k->plan.kurtosis.max_step;
+#ifdef GPU
+    if (k->cuda) return kure_cuda_apply(k, i, &rule, factor, rate, max_step);
+#endif
+    struct kure_tensor t = kure_tensor_of(&k->net->layers[i], k->scratch[i]);
+    return kure_kurtosis_apply(&t, &rule, &k->measures[i], factor, rate, max_step);
+}
+
 static void apply_all(struct kure_network *k, update_args a, double share, int worst)
 {
     const struct kure_kurtosis_options *o = &k->plan.kurtosis;
@@ -88,13 +113,13 @@ static void apply_all(struct kure_network *k, update_args a, double share, int w
     for (int i = 0; i < k->plan.count; ++i) {
         const struct kure_plan_row *row = &k->plan.rows[i];
         if (!row->regularized || row->lambda == 0 || (o->mode == KURE_MODE_MAX && i != worst)) continue;
-        layer *l = &k->net->layers[i];
-        struct kure_tensor t = kure_tensor_of(l, k->scratch[i]);
-        struct kure_kurtosis_rule rule = rule_of(&k->plan, i);
         double factor = share * row->lambda * weight * a.batch;
-        double rate = (double)a.learning_rate * l->learning_rate_scale / a.batch;
-        k->capped += kure_kurtosis_apply(&t, &rule, &k->measures[i], factor, rate, o->max_step);
+        double rate = (double)a.learning_rate * k->net->layers[i].learning_rate_scale / a.batch;
+        k->capped += apply(k, i, factor, rate);
     }
+#ifdef GPU
+    if (k->cuda) kure_cuda_descend(k);
+#endif
 }
 
 /* Is anything of this update's measures used? */
@@ -130,15 +155,24 @@ static void update_with_kurtosis(layer l, update_args a)
     k->update(l, a);
 }
 
+/* Darknet has another function for updates on the GPU. */
+static void wrap_update(struct kure_network *k, layer *l)
+{
+    void (**update)(layer, update_args) = &l->update;
+#ifdef GPU
+    if (gpu_index >= 0) {
+        kure_cuda_attach(k);
+        update = &l->update_gpu;
+    }
+#endif
+    l->kure = k;
+    k->update = *update;
+    *update = update_with_kurtosis;
+}
+
 void kure_regularize_attach(struct kure_network *k)
 {
     size_t n = (size_t)k->plan.count;
-    if (gpu_index >= 0) {
-        struct kure_error error;
-        snprintf(error.text, sizeof error.text, "%s:%d: [kurtosis] does not train on the GPU in this version: add -nogpu",
-                 k->options.path, k->plan.kurtosis.line);
-        kure_stop(&error);
-    }
     k->measures = calloc(n, sizeof *k->measures);
     k->scratch = calloc(n, sizeof *k->scratch);
     k->reported = calloc(n, 1);
@@ -147,14 +181,11 @@ void kure_regularize_attach(struct kure_network *k)
         const struct kure_plan_row *row = &k->plan.rows[i];
         if (!row->regularized) continue;
         if (k->first < 0) k->first = i;
-        if (k->plan.kurtosis.fold && row->batch_normalize) {
+        if (k->plan.kurtosis.fold && row->batch_normalize && gpu_index < 0) {
             k->scratch[i] = calloc(row->rows * row->row_length, sizeof(float));
             ok = k->scratch[i] != NULL;
         }
     }
     if (!ok) kure_stop(&(struct kure_error){"not enough memory for [kurtosis]"});
-    layer *l = &k->net->layers[k->first];
-    l->kure = k;
-    k->update = l->update;
-    l->update = update_with_kurtosis;
+    wrap_update(k, &k->net->layers[k->first]);
 }

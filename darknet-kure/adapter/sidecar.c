@@ -70,6 +70,36 @@ static void each_tensor(const network *net, kure_tensor_function *function, void
     }
 }
 
+/* Training on the GPU keeps the momentum there. */
+enum direction { FROM_GPU, TO_GPU };
+
+#ifdef GPU
+static void move_array(enum direction direction, float *there, float *here, size_t n)
+{
+    if (!there || !here) return;
+    if (direction == TO_GPU) cuda_push_array(there, here, n);
+    else cuda_pull_array(there, here, n);
+}
+
+static void move_momentum(const network *net, enum direction direction)
+{
+    if (net->gpu_index < 0) return;
+    cuda_set_device(net->gpu_index);
+    for (int i = 0; i < net->n; ++i) {
+        const layer *l = &net->layers[i];
+        if (weight_count(l) == 0 || !l->update) continue;
+        move_array(direction, l->weight_updates_gpu, l->weight_updates, weight_count(l));
+        move_array(direction, l->bias_updates_gpu, l->bias_updates, bias_count(l));
+        move_array(direction, l->scale_updates_gpu, l->scale_updates, bias_count(l));
+    }
+}
+#else
+static void move_momentum(const network *net, enum direction direction)
+{
+    (void)net, (void)direction;
+}
+#endif
+
 /* ------------------------------------------------------------------------- */
 /* Writing                                                                    */
 
@@ -125,6 +155,7 @@ static enum kure_status write_waiting(struct kure_network *k, const char *writte
         add_text(&out, "plan", plan);
         kure_plan_quantization_text(k, plan);
         if (k->options.quantization.line) add_text(&out, "quantization", plan);
+        if (k->trained) move_momentum(k->net, FROM_GPU);
         if (k->trained) each_tensor(k->net, add_tensor, &out);
         if (layers) add_tensor(&out, KURE_PLAN_LAYERS, layers, KURE_PLAN_LAYER_FLOATS * (size_t)k->plan.count);
         kure_simulation_each_tensor(k, add_tensor, &out);
@@ -267,6 +298,7 @@ static void take_state(struct kure_network *k, const struct kure_file *file, con
     if (trained) {
         each_tensor(k->net, check_tensor, &in);
         each_tensor(k->net, copy_tensor, &in);
+        move_momentum(k->net, TO_GPU);
     }
     kure_simulation_each_tensor(k, check_if_there, &in);
     kure_simulation_each_tensor(k, copy_if_there, &in);
@@ -333,5 +365,6 @@ void kure_cleared(network *net)
 {
     struct kure_network *k = net->kure;
     if (k->trained) each_tensor(net, clear_tensor, NULL);
+    if (k->trained) move_momentum(net, TO_GPU);
     k->trained = 0;
 }

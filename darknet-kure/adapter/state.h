@@ -10,6 +10,7 @@
 #include "plan.h"
 
 struct kure_log;
+struct kure_cuda_kurtosis;
 struct kure_simulation;
 struct kure_reestimation;
 struct kure_correction;
@@ -32,6 +33,7 @@ struct kure_network {
     int capped;                   /* tensors on which max_step acted */
     int measured;                 /* the above hold for this update */
     int unseen;                   /* updates since kure_iteration was called */
+    struct kure_cuda_kurtosis *cuda; /* regularize_cuda.c; NULL: the CPU does the loops */
 
     /* weights file (weights.c) */
     int extent_known;

@@ -130,7 +130,7 @@ void kure_iteration(network **nets, int n, float loss, const char *backup, const
     catch_signals();
     check_backup(backup);
     k->trained = 1;
-    k->unseen = 0;
+    for (int i = 0; i < n; ++i) ((struct kure_network *)nets[i]->kure)->unseen = 0;
     if (k->plan.kurtosis.log) {
         kure_log_open(k, update);
         if (k->measured && update % k->plan.kurtosis.every == 0) kure_log_row(k, update, loss);

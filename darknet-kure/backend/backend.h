@@ -16,6 +16,7 @@
 /* Sums over the elements of a piece, elements below FLT_MIN taken as 0. */
 struct kure_power_sums {
     double s1, s2, s3, s4, s5, s6; /* of (x - pivot)^k */
+    double pivot;
     int32_t min, max;              /* as keys of kure_order */
 };
 

@@ -70,6 +70,7 @@ static void power_sums_cpu(const float *x, size_t n, float pivot, struct kure_po
     *out = (struct kure_power_sums){
         .s1 = lanes_sum(lanes[0]), .s2 = lanes_sum(lanes[1]), .s3 = lanes_sum(lanes[2]),
         .s4 = lanes_sum(lanes[3]), .s5 = lanes_sum(lanes[4]), .s6 = lanes_sum(lanes[5]),
+        .pivot = pivot,
         .min = kure_order(kure_flush(kure_unorder(min))),
         .max = kure_order(kure_flush(kure_unorder(max))),
     };

@@ -1,10 +1,7 @@
 /*
- * cpu_lanes.h: sums that do not depend on the width of a vector, for the loops
- * of cpu_kernels.c and cpu_quantize.h, which are compiled once per instruction
+ * cpu_lanes.h: sums that do not depend on the width of a vector (lanes.h), for the
+ * loops of cpu_kernels.c and cpu_quantize.h, which are compiled once per instruction
  * set.
- *
- * Sums run in LANES lanes: within a block element i belongs to lane i % LANES
- * and a lane adds its elements in order; then blocks in order, then lanes_sum.
  */
 #ifndef KURE_CPU_LANES_H
 #define KURE_CPU_LANES_H
@@ -14,6 +11,8 @@
 #endif
 #include <string.h>
 
+#include "lanes.h"
+
 #if defined(__AVX512F__)
 enum { WIDTH = 8 }; /* doubles in a vector */
 #elif defined(__AVX2__)
@@ -21,7 +20,6 @@ enum { WIDTH = 4 };
 #else
 enum { WIDTH = 2 };
 #endif
-enum { LANES = 8, BLOCK = 256 }; /* a block of doubles stays in the nearest cache */
 
 typedef double doubles __attribute__((vector_size(8 * WIDTH)));
 typedef float floats __attribute__((vector_size(4 * WIDTH)));

@@ -14,6 +14,7 @@
 #include "chunks.h"
 #include "fold.h"
 #include "kure.h"
+#include "kurtosis_parts.h"
 
 double kure_kurtosis(const struct kure_statistics *s, enum kure_std std)
 {
@@ -22,13 +23,12 @@ double kure_kurtosis(const struct kure_statistics *s, enum kure_std std)
     return s->m4 / s->m2 / s->m2 * (ratio * ratio);
 }
 
-static struct kure_cubic cubic_of(const struct kure_statistics *s)
+struct kure_cubic kure_kurtosis_cubic(const struct kure_statistics *s)
 {
     return (struct kure_cubic){.mean = s->mean, .m3 = s->m3, .slope = s->m4 / s->m2};
 }
 
-/* d/dw (K - K_T)^2 = gain * t */
-static double gain_of(const struct kure_statistics *s, const struct kure_kurtosis_rule *rule)
+double kure_kurtosis_gain(const struct kure_statistics *s, const struct kure_kurtosis_rule *rule)
 {
     double k = kure_kurtosis(s, rule->std);
     return 8 * (k - rule->target) * (k / s->m4) / (double)s->n; /* k/m4 = 1/s^4 */
@@ -40,55 +40,65 @@ static double shorten(double step, double limit)
     return step > limit ? limit / step : 1;
 }
 
+double kure_step_share(double step, double max_step, const struct kure_statistics *whole)
+{
+    return max_step > 0 ? shorten(step, max_step * sqrt((double)whole->n * whole->m2)) : 1;
+}
+
 /* ------------------------------------------------------------------------- */
 /* Measure                                                                    */
 
-/* mean over rows of K and of (K - K_T)^2; rows whose weights are all equal have
- * no kurtosis and are left out. Returns the number of rows counted. */
-static size_t measure_rows(const struct kure_tensor *t, const struct kure_kurtosis_rule *rule,
-                           struct kure_kurtosis_measure *out)
+/* Rows whose weights are all equal have no kurtosis and are left out. */
+void kure_rows_add(struct kure_rows_kurtosis *rows, const struct kure_statistics *row, const struct kure_kurtosis_rule *rule)
 {
-    size_t counted = 0;
-    for (size_t c = 0; c < t->rows; c++) {
-        struct kure_statistics s;
-        kure_statistics_compute(t->weights + c * t->row_length, t->row_length, &s);
-        double k = kure_kurtosis(&s, rule->std);
-        if (isnan(k)) continue;
-        out->kurtosis += k;
-        out->loss += (k - rule->target) * (k - rule->target);
-        counted++;
+    double k = kure_kurtosis(row, rule->std);
+    if (isnan(k)) return;
+    rows->kurtosis += k;
+    rows->loss += (k - rule->target) * (k - rule->target);
+    rows->counted++;
+}
+
+void kure_kurtosis_finish(const struct kure_statistics *whole, const struct kure_rows_kurtosis *rows, size_t row_length,
+                          const struct kure_kurtosis_rule *rule, struct kure_kurtosis_measure *out)
+{
+    *out = (struct kure_kurtosis_measure){.skip = KURE_SKIP_NO, .statistics = *whole};
+    if (whole->nonfinite) {
+        out->skip = KURE_SKIP_NONFINITE;
+    } else if ((rows ? row_length : whole->n) < KURE_MIN_WEIGHTS) {
+        out->skip = KURE_SKIP_SMALL;
+    } else if (rows) {
+        if (rows->counted == 0) {
+            out->skip = KURE_SKIP_CONSTANT;
+            return;
+        }
+        out->kurtosis = rows->kurtosis / (double)rows->counted;
+        out->loss = rows->loss / (double)rows->counted;
+    } else {
+        out->kurtosis = kure_kurtosis(whole, rule->std);
+        out->loss = (out->kurtosis - rule->target) * (out->kurtosis - rule->target);
+        if (isnan(out->kurtosis)) out->skip = KURE_SKIP_CONSTANT;
     }
-    if (counted) {
-        out->kurtosis /= (double)counted;
-        out->loss /= (double)counted;
-    }
-    return counted;
 }
 
 void kure_kurtosis_measure(const struct kure_tensor *tensor, const struct kure_kurtosis_rule *rule,
                            struct kure_kurtosis_measure *out)
 {
-    size_t n = tensor->rows * tensor->row_length;
     int by_row = rule->granularity == KURE_GRANULARITY_CHANNEL;
+    struct kure_rows_kurtosis rows = {0};
+    struct kure_statistics whole;
     const float *x = tensor->weights;
 
-    *out = (struct kure_kurtosis_measure){.skip = KURE_SKIP_NO};
     if (rule->fold && tensor->gamma) {
         kure_fold(tensor);
         x = tensor->scratch;
     }
-    kure_statistics_compute(x, n, &out->statistics);
-    if (out->statistics.nonfinite) {
-        out->skip = KURE_SKIP_NONFINITE;
-    } else if ((by_row ? tensor->row_length : n) < KURE_MIN_WEIGHTS) {
-        out->skip = KURE_SKIP_SMALL;
-    } else if (by_row) {
-        if (measure_rows(tensor, rule, out) == 0) out->skip = KURE_SKIP_CONSTANT;
-    } else {
-        out->kurtosis = kure_kurtosis(&out->statistics, rule->std);
-        out->loss = (out->kurtosis - rule->target) * (out->kurtosis - rule->target);
-        if (isnan(out->kurtosis)) out->skip = KURE_SKIP_CONSTANT;
+    kure_statistics_compute(x, tensor->rows * tensor->row_length, &whole);
+    for (size_t c = 0; by_row && !whole.nonfinite && tensor->row_length >= KURE_MIN_WEIGHTS && c < tensor->rows; c++) {
+        struct kure_statistics s;
+        kure_statistics_compute(tensor->weights + c * tensor->row_length, tensor->row_length, &s);
+        kure_rows_add(&rows, &s, rule);
     }
+    kure_kurtosis_finish(&whole, by_row ? &rows : NULL, tensor->row_length, rule, out);
 }
 
 /* ------------------------------------------------------------------------- */
@@ -117,12 +127,19 @@ static double cubic_variance(const struct kure_statistics *s)
     return s->m6 - s->m3 * s->m3 - s->m4 * (s->m4 / s->m2);
 }
 
+int kure_cubic_norm(const struct kure_statistics *s, double *norm)
+{
+    double variance = cubic_variance(s);
+    *norm = sqrt((double)s->n * variance);
+    return variance > 1e-6 * s->m6;
+}
+
 /* |t| from the moments, or element by element where they cancel */
 static double cubic_norm(const float *x, const struct kure_statistics *s)
 {
-    double variance = cubic_variance(s);
-    if (variance > 1e-6 * s->m6) return sqrt((double)s->n * variance);
-    return sqrt(sum_squares(x, s->n, cubic_of(s)));
+    double norm;
+    if (kure_cubic_norm(s, &norm)) return norm;
+    return sqrt(sum_squares(x, s->n, kure_kurtosis_cubic(s)));
 }
 
 /* x, or 0 where it is nothing next to scale */
@@ -155,35 +172,39 @@ static int make_narrow(const struct kure_statistics *s, double gain,
     return 1;
 }
 
+struct kure_descent kure_descent_of(const struct kure_statistics *s, double gain)
+{
+    struct kure_descent d = {.kind = KURE_DESCENT_NONE};
+    if (gain == 0) return d;
+    d.kind = make_narrow(s, gain, &d.narrow, &d.narrow_gain) ? KURE_DESCENT_NARROW : KURE_DESCENT_WIDE;
+    d.cubic = kure_kurtosis_cubic(s);
+    d.gain = gain;
+    return d;
+}
+
 /* updates -= gain * t(x) */
 static void descend(float *updates, const float *x, const struct kure_statistics *s, double gain)
 {
     const struct kure_backend *cpu = kure_cpu();
     size_t n = s->n, size = kure_chunk_size(n), chunks = kure_chunk_count(n);
-    struct kure_narrow_cubic narrow;
-    float narrow_gain;
-    int is_narrow = make_narrow(s, gain, &narrow, &narrow_gain);
+    const struct kure_descent d = kure_descent_of(s, gain);
 
-    if (gain == 0) return;
+    if (d.kind == KURE_DESCENT_NONE) return;
     KURE_PARALLEL(n,
         for (size_t c = 0; c < chunks; c++) {
             const float *from = x + c * size;
-            if (is_narrow)
-                cpu->kurtosis_descend(updates + c * size, from, kure_chunk_length(n, c), narrow,
-                                      narrow_gain);
+            if (d.kind == KURE_DESCENT_NARROW)
+                cpu->kurtosis_descend(updates + c * size, from, kure_chunk_length(n, c), d.narrow, d.narrow_gain);
             else
-                cpu->kurtosis_descend_across(updates + c * size, from, from, kure_chunk_length(n, c),
-                                             cubic_of(s), gain, 0);
+                cpu->kurtosis_descend_across(updates + c * size, from, from, kure_chunk_length(n, c), d.cubic, d.gain, 0);
         });
 }
 
 static int apply_tensor(const struct kure_tensor *t, const struct kure_kurtosis_rule *rule,
                         const struct kure_statistics *s, double factor, double rate, double max_step)
 {
-    double gain = factor * gain_of(s, rule), share = 1;
-    if (max_step > 0)
-        share = shorten(rate * fabs(gain) * cubic_norm(t->weights, s),
-                        max_step * sqrt((double)s->n * s->m2));
+    double gain = factor * kure_kurtosis_gain(s, rule), share = 1;
+    if (max_step > 0) share = kure_step_share(rate * fabs(gain) * cubic_norm(t->weights, s), max_step, s);
     descend(t->updates, t->weights, s, gain * share);
     return share < 1;
 }
@@ -195,7 +216,7 @@ static int apply_rows(const struct kure_tensor *t, const struct kure_kurtosis_ru
                       double factor, double rate, double max_step)
 {
     size_t counted = 0;
-    double squares = 0, centred, share = 1;
+    double squares = 0, share = 1;
     struct kure_statistics s;
 
     for (size_t c = 0; c < t->rows; c++) {
@@ -204,7 +225,7 @@ static int apply_rows(const struct kure_tensor *t, const struct kure_kurtosis_ru
         if (isnan(kure_kurtosis(&s, rule->std))) continue;
         counted++;
         if (max_step > 0) {
-            double norm = gain_of(&s, rule) * cubic_norm(row, &s);
+            double norm = kure_kurtosis_gain(&s, rule) * cubic_norm(row, &s);
             squares += norm * norm;
         }
     }
@@ -212,14 +233,13 @@ static int apply_rows(const struct kure_tensor *t, const struct kure_kurtosis_ru
     factor /= (double)counted;
     if (max_step > 0) {
         kure_statistics_compute(t->weights, t->rows * t->row_length, &s);
-        centred = sqrt((double)s.n * s.m2);
-        share = shorten(rate * fabs(factor) * sqrt(squares), max_step * centred);
+        share = kure_step_share(rate * fabs(factor) * sqrt(squares), max_step, &s);
     }
     for (size_t c = 0; c < t->rows; c++) {
         size_t at = c * t->row_length;
         kure_statistics_compute(t->weights + at, t->row_length, &s);
         if (isnan(kure_kurtosis(&s, rule->std))) continue;
-        descend(t->updates + at, t->weights + at, &s, factor * share * gain_of(&s, rule));
+        descend(t->updates + at, t->weights + at, &s, factor * share * kure_kurtosis_gain(&s, rule));
     }
     return share < 1;
 }
@@ -230,44 +250,59 @@ static int apply_rows(const struct kure_tensor *t, const struct kure_kurtosis_ru
 /* x_c = f_c w_c with f_c = gamma_c / sigma_c, so with g = dL/dx:
  *     dL/dw_c     = f_c g_c, here without its component along w_c
  *     dL/dgamma_c = g_c . w_c / sigma_c                                       */
+void kure_folded_add(struct kure_folded_sums *sums, float gamma, float variance, const struct kure_dots *d)
+{
+    double f = kure_fold_factor(gamma, variance), sigma = kure_fold_sigma(variance), flushed = kure_flush(gamma);
+    double across = d->tt - (d->ww > 0 ? d->tw * (d->tw / d->ww) : 0);
+    sums->squares += f * f * (across > 0 ? across : 0);
+    sums->gamma_squares += d->tw * d->tw / (sigma * sigma);
+    sums->gammas += flushed * flushed;
+}
+
+struct kure_folded_step kure_folded_finish(const struct kure_folded_sums *sums, double gain, double rate, double max_step,
+                                           const struct kure_statistics *raw)
+{
+    struct kure_folded_step step = {gain, gain, 0};
+    if (max_step > 0) {
+        double share = kure_step_share(rate * fabs(gain) * sqrt(sums->squares), max_step, raw);
+        double gamma_share = shorten(rate * fabs(gain) * sqrt(sums->gamma_squares), max_step * sqrt(sums->gammas));
+        step = (struct kure_folded_step){gain * share, gain * gamma_share, share < 1 || gamma_share < 1};
+    }
+    return step;
+}
+
+float kure_folded_gamma(const struct kure_folded_step *step, float update, float variance, const struct kure_dots *d)
+{
+    return kure_subtract(update, (float)(step->gamma_gain * d->tw / kure_fold_sigma(variance)));
+}
+
 static int apply_folded(const struct kure_tensor *t, const struct kure_kurtosis_rule *rule,
                         const struct kure_statistics *s, double factor, double rate, double max_step)
 {
     const struct kure_backend *cpu = kure_cpu();
-    struct kure_cubic cubic = cubic_of(s);
-    double gain = factor * gain_of(s, rule), share = 1, gamma_share = 1;
+    struct kure_cubic cubic = kure_kurtosis_cubic(s);
+    struct kure_folded_sums sums = {0};
+    struct kure_statistics raw = {0};
+    struct kure_dots d;
     size_t k = t->row_length;
 
     if (max_step > 0) {
-        double squares = 0, gamma_squares = 0, gammas = 0;
         for (size_t c = 0; c < t->rows; c++) {
-            double f = kure_fold_factor(t->gamma[c], t->variance[c]);
-            double sigma = kure_fold_sigma(t->variance[c]);
-            struct kure_dots d;
             cpu->kurtosis_dots(t->scratch + c * k, t->weights + c * k, k, cubic, &d);
-            double across = d.tt - (d.ww > 0 ? d.tw * (d.tw / d.ww) : 0);
-            squares += f * f * (across > 0 ? across : 0);
-            gamma_squares += d.tw * d.tw / (sigma * sigma);
-            double gamma = kure_flush(t->gamma[c]);
-            gammas += gamma * gamma;
+            kure_folded_add(&sums, t->gamma[c], t->variance[c], &d);
         }
-        struct kure_statistics raw;
         kure_statistics_compute(t->weights, t->rows * k, &raw);
-        share = shorten(rate * fabs(gain) * sqrt(squares), max_step * sqrt((double)raw.n * raw.m2));
-        gamma_share = shorten(rate * fabs(gain) * sqrt(gamma_squares), max_step * sqrt(gammas));
     }
+    const struct kure_folded_step step = kure_folded_finish(&sums, factor * kure_kurtosis_gain(s, rule), rate, max_step, &raw);
     for (size_t c = 0; c < t->rows; c++) {
         double f = kure_fold_factor(t->gamma[c], t->variance[c]);
         const float *x = t->scratch + c * k, *w = t->weights + c * k;
-        struct kure_dots d;
         cpu->kurtosis_dots(x, w, k, cubic, &d);
         if (f != 0)
-            cpu->kurtosis_descend_across(t->updates + c * k, x, w, k, cubic, f * gain * share,
-                                         d.ww > 0 ? d.tw / d.ww : 0);
-        t->gamma_updates[c] = kure_subtract(
-            t->gamma_updates[c], (float)(gain * gamma_share * d.tw / kure_fold_sigma(t->variance[c])));
+            cpu->kurtosis_descend_across(t->updates + c * k, x, w, k, cubic, f * step.gain, d.ww > 0 ? d.tw / d.ww : 0);
+        t->gamma_updates[c] = kure_folded_gamma(&step, t->gamma_updates[c], t->variance[c], &d);
     }
-    return share < 1 || gamma_share < 1;
+    return step.is_limited;
 }
 
 int kure_kurtosis_apply(const struct kure_tensor *tensor, const struct kure_kurtosis_rule *rule,

@@ -14,11 +14,12 @@
 #include "../backend/backend.h"
 #include "chunks.h"
 #include "kure.h"
+#include "kurtosis_parts.h"
 
 static struct kure_power_sums add(struct kure_power_sums a, struct kure_power_sums b)
 {
     return (struct kure_power_sums){
-        a.s1 + b.s1, a.s2 + b.s2, a.s3 + b.s3, a.s4 + b.s4, a.s5 + b.s5, a.s6 + b.s6,
+        a.s1 + b.s1, a.s2 + b.s2, a.s3 + b.s3, a.s4 + b.s4, a.s5 + b.s5, a.s6 + b.s6, a.pivot,
         a.min < b.min ? a.min : b.min, a.max > b.max ? a.max : b.max,
     };
 }
@@ -39,13 +40,12 @@ static uint64_t count_nonfinite(const float *x, size_t n)
     return count;
 }
 
-static void central_moments(const struct kure_power_sums *s, float pivot,
-                            struct kure_statistics *out)
+static void central_moments(const struct kure_power_sums *s, struct kure_statistics *out)
 {
     double n = (double)out->n;
     double a1 = s->s1 / n, a2 = s->s2 / n, a3 = s->s3 / n;
     double a4 = s->s4 / n, a5 = s->s5 / n, a6 = s->s6 / n, b2 = a1 * a1;
-    out->mean = pivot + a1;
+    out->mean = s->pivot + a1;
     out->m2 = a2 - b2;
     out->m3 = a3 - a1 * (3 * a2 - 2 * b2);
     out->m4 = a4 - a1 * (4 * a3 - a1 * (6 * a2 - 3 * b2));
@@ -54,10 +54,20 @@ static void central_moments(const struct kure_power_sums *s, float pivot,
     out->max = kure_unorder(s->max);
 }
 
+void kure_statistics_finish(struct kure_power_sums *sums, size_t chunks, size_t n, struct kure_statistics *out)
+{
+    struct kure_power_sums total = add_tree(sums, chunks);
+    *out = (struct kure_statistics){.n = n};
+    if (!isfinite(total.s2)) /* no finite floats add up to infinity in double */
+        out->nonfinite = 1;
+    else
+        central_moments(&total, out);
+}
+
 void kure_statistics_compute(const float *x, size_t n, struct kure_statistics *out)
 {
     const struct kure_backend *cpu = kure_cpu();
-    struct kure_power_sums sums[KURE_CHUNKS_MAX], total;
+    struct kure_power_sums sums[KURE_CHUNKS_MAX];
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
 
     *out = (struct kure_statistics){.n = n};
@@ -68,12 +78,8 @@ void kure_statistics_compute(const float *x, size_t n, struct kure_statistics *o
     KURE_PARALLEL(n,
         for (size_t c = 0; c < chunks; c++)
             cpu->power_sums(x + c * size, kure_chunk_length(n, c), pivot, &sums[c]));
-    total = add_tree(sums, chunks);
-
-    if (!isfinite(total.s2)) /* no finite floats add up to infinity in double */
-        out->nonfinite = count_nonfinite(x, n);
-    else
-        central_moments(&total, pivot, out);
+    kure_statistics_finish(sums, chunks, n, out);
+    if (out->nonfinite) out->nonfinite = count_nonfinite(x, n);
 }
 
 double kure_statistics_std(const struct kure_statistics *s)

@@ -16,6 +16,8 @@
  *   -seed N      of srand and of the data (default 1)   -clear          as of Darknet's commands
  *   -save_every  saves after each update                -sizes 64,32    resizes, one size an update
  *
+ * KURE_TEST_GPU=1: on the GPU, where built with GPU=1.
+ *
  * Tensors are written as lines "NAME COUNT" each followed by COUNT float32.
  */
 #include "darknet.h"
@@ -76,12 +78,34 @@ static void write_tensor(FILE *out, int i, const char *name, const float *x, siz
     fwrite(x, sizeof(float), n, out);
 }
 
+/* What training keeps on the GPU, to where it lies on the CPU. */
+static void pull(network *net, int outputs)
+{
+#ifdef GPU
+    for (int i = 0; i < net->n && net->gpu_index >= 0; ++i) {
+        layer l = net->layers[i];
+        size_t weights = l.type == CONVOLUTIONAL ? l.nweights : (size_t)l.inputs * l.outputs, rows = l.type == CONVOLUTIONAL ? l.n : l.outputs;
+        if (outputs && l.output_gpu && l.output) cuda_pull_array(l.output_gpu, l.output, (size_t)l.outputs * l.batch);
+        if (l.type != CONVOLUTIONAL && l.type != CONNECTED) continue;
+        struct { float *from, *to; size_t n; } arrays[] = {
+            {l.weights_gpu, l.weights, weights}, {l.weight_updates_gpu, l.weight_updates, weights}, {l.biases_gpu, l.biases, rows},
+            {l.bias_updates_gpu, l.bias_updates, rows}, {l.scales_gpu, l.scales, rows}, {l.scale_updates_gpu, l.scale_updates, rows},
+            {l.rolling_mean_gpu, l.rolling_mean, rows}, {l.rolling_variance_gpu, l.rolling_variance, rows},
+        };
+        for (size_t k = 0; k < sizeof arrays / sizeof *arrays; ++k) {
+            if (arrays[k].from && arrays[k].to) cuda_pull_array(arrays[k].from, arrays[k].to, arrays[k].n);
+        }
+    }
+#endif
+}
+
 static void write_tensors(network *net, const char *prefix, int update, const char *moment, int outputs)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s.%d.%s", prefix, update, moment);
     FILE *out = fopen(path, "wb");
     if (!out) exit(3);
+    pull(net, outputs);
     for (int i = 0; i < net->n; ++i) {
         layer l = net->layers[i];
         int convolutional = l.type == CONVOLUTIONAL, connected = l.type == CONNECTED;
@@ -251,7 +275,10 @@ int main(int argc, char **argv)
     r.sizes = find_char_arg(argc, argv, "-sizes", 0);
     r.clear = find_arg(argc, argv, "-clear");
     r.save_every = find_arg(argc, argv, "-save_every");
-    gpu_index = -1;
+    gpu_index = getenv("KURE_TEST_GPU") ? 0 : -1;
+#ifdef GPU
+    if (gpu_index >= 0) cuda_set_device(gpu_index);
+#endif
     r.cfg = argv[2];
     r.out = argv[3];
     if (!strcmp(argv[1], "train")) train(&r);

@@ -35,6 +35,33 @@ $(BUILD)/unit/test_fuzz: tests/unit/test_fuzz.c $(FUZZ_SOURCES) tests/fuzz/fuzz.
 	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) $(FUZZ_FLAGS) -DKURE_GOLDEN='"$(CURDIR)/tests/golden"' \
 	    tests/unit/test_fuzz.c $(FUZZ_SOURCES) tests/unit/check.c $(BUILD)/libkure.a $(UNIT_LIBRARIES) $(EXPORT_LIBRARIES) -o $@
 
+# The .cu files as C++, on the CPU: tests/host/cuda_on_cpu has the cuda_runtime.h.
+CUDA_ON_CPU := -std=c++17 $(filter-out -std=%,$(OURS)) -Wno-unknown-pragmas -Wno-maybe-uninitialized -Itests/host/cuda_on_cpu
+$(BUILD)/unit/on_cpu_cuda.o: darknet-kure/backend/cuda.cu
+$(BUILD)/unit/on_cpu_device.o: tests/unit/device.cu
+$(BUILD)/unit/on_cpu_runtime.o: tests/host/cuda_on_cpu/runtime.cpp
+$(BUILD)/unit/on_cpu_%.o: $(CUDA_FILES) $(HEADERS) $(wildcard tests/unit/device.* tests/host/cuda_on_cpu/*) $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  C++  $(filter %/$*.cu %/$*.cpp,$^)')
+	$(Q)$(CXX) $(CUDA_ON_CPU) $(CFLAGS) $(INCLUDES) -x c++ -c $(firstword $(filter %/$*.cu %/$*.cpp,$^)) -o $@
+
+$(BUILD)/unit/test_cuda: tests/unit/test_cuda.c tests/unit/check.c tests/unit/check.h tests/unit/cuda_twins.h tests/unit/device.h $(BUILD)/unit/on_cpu_cuda.o $(BUILD)/unit/on_cpu_device.o $(BUILD)/unit/on_cpu_runtime.o $(BUILD)/libkure.a
+	$(if $(V),,@echo '  CC   $<')
+	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -DKURE_GOLDEN='"$(CURDIR)/tests/golden"' \
+	    $(filter-out %.h,$^) $(UNIT_LIBRARIES) -lstdc++ -o $@
+
+# The same on a GPU, and how fast: make test-gpu, make bench-gpu.
+$(BUILD)/unit/device.o: tests/unit/device.cu tests/unit/device.h $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(GPU_ARCH) -c $< -o $@
+$(BUILD)/unit/test_cuda_native: tests/unit/test_cuda.c tests/unit/check.c tests/unit/check.h tests/unit/cuda_twins.h tests/unit/device.h $(BUILD)/unit/device.o $(BUILD)/obj/backend/cuda.o $(BUILD)/libkure.a
+	$(if $(V),,@echo '  CC   $< (native)')
+	$(Q)$(CC) $(OURS) $(CFLAGS) $(INCLUDES) -DKURE_GOLDEN='"$(CURDIR)/tests/golden"' \
+	    $(filter-out %.h,$^) $(UNIT_LIBRARIES) -L/usr/local/cuda/lib64 -lcudart -lstdc++ -o $@
+$(BUILD)/bench_cuda: tests/bench/bench_cuda.cu $(BUILD)/obj/backend/cuda.o
+	$(if $(V),,@echo '  NVCC $<')
+	$(Q)$(NVCC) -std=c++17 -O2 $(GPU_ARCH) $(INCLUDES) $^ -o $@
+
 .PHONY: unit
 unit: $(UNIT_TESTS)
 	@failed=0; for test in $^; do echo "== $$(basename $$test)"; $$test || failed=1; done; exit $$failed
