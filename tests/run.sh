@@ -76,7 +76,8 @@ build_cuda() {
 }
 gpu_on_cpu() {
     make_build "$build/gpu-on-cpu" GPU=1 NVCC="$PWD/tests/host/cuda_on_cpu/nvcc" || return 1
-    host_tests "$build" -m gpu
+    host_tests "$build" -m gpu || return 1
+    KURE_TEST_GPU=1 "$python" -m pytest -q -p no:cacheprovider --builds="$build" --build="$build/gpu-on-cpu" tests/test_update.py
 }
 
 unit_tests() { make --no-print-directory -j"$(nproc)" BUILD="$1" "${@:2}" unit; }
