@@ -1,8 +1,6 @@
 /* runtime.cpp: the CUDA runtime on the CPU; see cuda_runtime.h. */
 #include "cuda_runtime.h"
 
-#include <ucontext.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -23,14 +21,15 @@ state now;
 
 enum { STACK = 256 << 10, MOST_THREADS = 1024 };
 
+/* A stack, and where it stands: the registers that a call keeps lie on top of it. */
 struct fiber {
-    ucontext_t context;
     char *stack;
+    void *top;
     bool is_done;
 };
 
 static fiber fibers[MOST_THREADS];
-static ucontext_t scheduler;
+static void *scheduler;
 static int running = -1; /* fiber; -1: threads are plain calls */
 static std::function<void()> kernel;
 
@@ -39,6 +38,71 @@ static std::function<void()> kernel;
     fprintf(stderr, "cuda_on_cpu: block %u, %u: %s\n", blockIdx.x, blockIdx.y, what);
     abort();
 }
+
+/* Goes on where `to` stands, and keeps in *from where this one does. swapcontext() would ask
+ * the system for the signal mask at each of the millions of switches. */
+extern "C" void cuda_on_cpu_switch(void **from, void *to);
+
+#if defined(__x86_64__)
+enum { KEPT = 6, RETURN = 6 };
+asm(R"(
+    .text
+    .globl cuda_on_cpu_switch
+    .type cuda_on_cpu_switch, @function
+cuda_on_cpu_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+    .size cuda_on_cpu_switch, . - cuda_on_cpu_switch
+)");
+#elif defined(__aarch64__)
+enum { KEPT = 20, RETURN = 11 };
+asm(R"(
+    .text
+    .globl cuda_on_cpu_switch
+    .type cuda_on_cpu_switch, %function
+cuda_on_cpu_switch:
+    sub sp, sp, #160
+    stp x19, x20, [sp, #0]
+    stp x21, x22, [sp, #16]
+    stp x23, x24, [sp, #32]
+    stp x25, x26, [sp, #48]
+    stp x27, x28, [sp, #64]
+    stp x29, x30, [sp, #80]
+    stp d8, d9, [sp, #96]
+    stp d10, d11, [sp, #112]
+    stp d12, d13, [sp, #128]
+    stp d14, d15, [sp, #144]
+    mov x9, sp
+    str x9, [x0]
+    mov sp, x1
+    ldp x19, x20, [sp, #0]
+    ldp x21, x22, [sp, #16]
+    ldp x23, x24, [sp, #32]
+    ldp x25, x26, [sp, #48]
+    ldp x27, x28, [sp, #64]
+    ldp x29, x30, [sp, #80]
+    ldp d8, d9, [sp, #96]
+    ldp d10, d11, [sp, #112]
+    ldp d12, d13, [sp, #128]
+    ldp d14, d15, [sp, #144]
+    add sp, sp, #160
+    ret
+    .size cuda_on_cpu_switch, . - cuda_on_cpu_switch
+)");
+#endif
 
 /* The sanitizer follows the change of stacks. */
 static void about_to_switch(void **saved, const void *stack, size_t size)
@@ -68,7 +132,8 @@ static void fiber_main()
     kernel();
     fibers[running].is_done = true;
     about_to_switch(nullptr, scheduler_stack, scheduler_size);
-    swapcontext(&fibers[running].context, &scheduler);
+    cuda_on_cpu_switch(&fibers[running].top, scheduler);
+    stop("a thread went on behind its end");
 }
 
 static dim3 place_of(int i)
@@ -83,7 +148,7 @@ static void resume(int i)
     running = i;
     threadIdx = place_of(i);
     about_to_switch(&saved, fibers[i].stack, STACK);
-    swapcontext(&scheduler, &fibers[i].context);
+    cuda_on_cpu_switch(&scheduler, fibers[i].top);
     have_switched(saved, nullptr, nullptr);
     running = -1;
 }
@@ -94,7 +159,7 @@ static void barrier()
     const int own = running;
     void *saved = nullptr;
     about_to_switch(&saved, scheduler_stack, scheduler_size);
-    swapcontext(&fibers[own].context, &scheduler);
+    cuda_on_cpu_switch(&fibers[own].top, scheduler);
     have_switched(saved, &scheduler_stack, &scheduler_size);
 }
 
@@ -102,12 +167,12 @@ static void begin_fiber(int i)
 {
     fiber &f = fibers[i];
     if (!f.stack) f.stack = (char *)malloc(STACK);
-    if (!f.stack || getcontext(&f.context) != 0) stop("no memory for a thread");
+    if (!f.stack) stop("no memory for a thread");
     f.is_done = false;
-    f.context.uc_stack.ss_sp = f.stack;
-    f.context.uc_stack.ss_size = STACK;
-    f.context.uc_link = nullptr;
-    makecontext(&f.context, fiber_main, 0);
+    void **top = (void **)(void *)(f.stack + STACK) - KEPT - 4; /* 16 bytes aligned, as behind a call */
+    std::fill(top, (void **)(void *)(f.stack + STACK), nullptr);
+    top[RETURN] = (void *)fiber_main;
+    f.top = top;
 }
 
 /* All threads up to their next barrier, or to their end. Returns whether they ended. */
