@@ -7,6 +7,7 @@
 #   KURE=0           Darknet without the plugin
 #   SANITIZE=address,undefined           instrumented build; SANITIZE=thread wants CC=clang
 #   BUILD=DIR        where everything goes (default: build)
+#   OBJECTS=DIR/obj  what does not depend on Darknet, from a build that has it (the tests' builds for GPUs)
 #   V=1              print the commands
 
 BUILD ?= build
@@ -22,6 +23,7 @@ BLAS ?= 1
 FIXES ?= 1
 KURE ?= 1
 SANITIZE ?=
+OBJECTS ?= $(BUILD)/obj
 PREFIX ?= /usr/local
 PYTHON ?= /usr/bin/python3
 
@@ -71,8 +73,8 @@ RUNTIME := $(filter-out darknet-kure/runtime/kure_run%,$(wildcard darknet-kure/r
 HEADERS := $(wildcard darknet-kure/*/*.h darknet-kure/*/*.def)
 
 object = $(patsubst darknet-kure/%.c,$(BUILD)/obj/%.o,$(1))
-LIBKURE_OBJECTS := $(call object,$(CORE) $(BACKEND) $(EXPORT) $(RUNTIME)) $(BUILD)/obj/backend/cpu_baseline.o $(BUILD)/obj/backend/cpu_avx2.o $(BUILD)/obj/backend/cpu_avx512.o \
-	$(BUILD)/obj/generated/onnx.pb-c.o
+LIBKURE_OBJECTS := $(patsubst darknet-kure/%.c,$(OBJECTS)/%.o,$(CORE) $(BACKEND) $(EXPORT) $(RUNTIME)) $(OBJECTS)/backend/cpu_baseline.o $(OBJECTS)/backend/cpu_avx2.o \
+	$(OBJECTS)/backend/cpu_avx512.o $(OBJECTS)/generated/onnx.pb-c.o
 ifeq ($(GPU),1)
 LIBKURE_OBJECTS += $(BUILD)/obj/backend/cuda.o
 endif
@@ -204,7 +206,7 @@ $(BUILD)/darknet: $(TREE)/.kure-patches $(if $(filter 1,$(KURE)),$(BUILD)/libkur
 	@echo 'Built $@. Next: make demo, or $@ kure --help'
 
 # The host tests' program: Darknet driven from a fixed source of data.
-$(BUILD)/harness: tests/host/harness.c $(BUILD)/darknet | $(BUILD)/kure-run $(BUILD)/libkure_runtime_test.so $(BUILD)/libkure_export_test.so
+$(BUILD)/harness: tests/host/harness.c $(BUILD)/darknet | $(if $(filter 0,$(GPU)),$(BUILD)/kure-run $(BUILD)/libkure_runtime_test.so $(BUILD)/libkure_export_test.so)
 	@rm -f $(TREE)/harness
 	@echo '  MAKE $@'
 	+@env -u MAKEFLAGS -u CFLAGS -u CC $(MAKE) --no-print-directory -C $(TREE) harness EXEC=harness EXECOBJA=harness.o \
