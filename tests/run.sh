@@ -66,18 +66,23 @@ builds() {
     [ $threads = 0 ] || make_build "$build/tsan" "${threads_flags[@]}"
 }
 
-# Darknet with GPU=1: for real GPUs by nvcc, compiled and linked; and for the CPU, which runs it.
+# Darknet with GPU=1: for the CPU, which runs it; and for real GPUs by nvcc, compiled and linked
+# for one kind, our kernels for two more. What does not depend on Darknet
+# is that of the main build.
 cuda=$(dirname "$(dirname "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")")/include
-build_cuda() {
-    local cudnn=0
-    [ ! -f "$cuda/cudnn.h" ] || cudnn=1
-    echo "CUDNN=$cudnn, $(nvcc --version | grep -o 'release [0-9.]*')"
-    make_build "$build/cuda" GPU=1 CUDNN=$cudnn ARCH='-gencode arch=compute_75,code=sm_75 -gencode arch=compute_90,code=sm_90'
-}
 gpu_on_cpu() {
-    make_build "$build/gpu-on-cpu" GPU=1 NVCC="$PWD/tests/host/cuda_on_cpu/nvcc" || return 1
+    make_build "$build/gpu-on-cpu" OBJECTS="$build/obj" GPU=1 NVCC="$PWD/tests/host/cuda_on_cpu/nvcc" || return 1
     host_tests "$build" -m gpu || return 1
     KURE_TEST_GPU=1 "$python" -m pytest -q -p no:cacheprovider --builds="$build" --build="$build/gpu-on-cpu" tests/test_update.py
+}
+build_cuda() {
+    local cudnn=0 kind
+    [ ! -f "$cuda/cudnn.h" ] || cudnn=1
+    echo "CUDNN=$cudnn, $(nvcc --version | grep -o 'release [0-9.]*')"
+    make_build "$build/cuda" OBJECTS="$build/obj" GPU=1 CUDNN=$cudnn DEBUG=1 CFLAGS=-O0 ARCH='-gencode arch=compute_90,code=sm_90' || return 1
+    for kind in 75 80; do
+        make --no-print-directory BUILD="$build/cuda-$kind" GPU=1 ARCH="-gencode arch=compute_$kind,code=sm_$kind" "$build/cuda-$kind/obj/backend/cuda.o" || return 1
+    done
 }
 
 unit_tests() { make --no-print-directory -j"$(nproc)" BUILD="$1" "${@:2}" unit; }
@@ -94,7 +99,7 @@ else
     summaries+=("training on the GPU, whose kernels run on the CPU: NOT RUN, the headers of the CUDA toolkit are missing")
 fi
 if [ $quick = 0 ] && command -v nvcc >/dev/null; then
-    part "Darknet and our kernels by nvcc, sm_75 and sm_90" build_cuda
+    part "Darknet by nvcc for sm_90, our kernels for sm_75 and sm_80 too" build_cuda
 elif [ $quick = 0 ]; then
     summaries+=("Darknet and our kernels by nvcc: NOT RUN, there is no nvcc")
 fi
