@@ -3,6 +3,7 @@
 --build DIR names the build under test (default: build); the extra builds stock, seam-off and
 seam-on lie in --builds DIR (default: build). tests/run.sh makes all of them."""
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job; the programs under test would not hear Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "sanitize: also run on the build with ASan and UBSan")
     config.addinivalue_line("markers", "clients: needs the environment of scripts/clients.sh")
     config.addinivalue_line("markers", "threads: also run on the build with ThreadSanitizer")

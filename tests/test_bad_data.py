@@ -114,11 +114,6 @@ def test_detector_faults(build, boxes, tmp_path):
     assert not list(tmp_path.glob("*.weights*"))
 
 
-def test_eval_of_a_detector(build, boxes, tmp_path):
-    build.train(tmp_path, networks.detector({}), "net.weights")
-    programs.refuse(build.darknet(tmp_path, "kure", "eval", "net.cfg", "net.weights", boxes / "boxes.data"), "detector", "yolo")
-
-
 # ---- training ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("log", ("nowhere/log.csv", ".", "/dev/null"))
