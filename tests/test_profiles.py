@@ -140,3 +140,17 @@ def test_average_pooling_keeps_the_scale(profile, build, tmp_path):
 def test_learned_steps_requantize_at_the_route(build, tmp_path):
     rows, _ = plan(build, tmp_path, detector(profile="tflite", method="lsq"))
     assert not any("shared" in row["output"] or "one range" in row["output"] for row in rows)
+
+
+ACTIVATIONS = (networks.conv(4, activation="elu") + networks.conv(4) + networks.conv(4, activation="elu") + networks.section("shortcut", activation="tanh", **{"from": -2})
+               + networks.section("local", filters=4, size=1, stride=1, pad=0, activation="leaky") + networks.classifier_head(3))
+
+
+@pytest.mark.parametrize("profile,without", ((None, "ncnn, tensorrt"), ("ncnn", "ncnn"), ("onnx", "")))
+def test_layers_without_integer_form(profile, without, build, tmp_path):
+    rows, said = plan(build, tmp_path, cfg_of(dict(profile=profile), ACTIVATIONS) if profile else networks.net() + ACTIVATIONS)
+    assert [row["no_integer_form"] for row in rows] == [without, "", without, without, "all", "", "", ""]
+    table = "" if profile else ", a table of 256 codes for onnx, tflite, tflite-single, cmsis, pow2"
+    for activation, layers in (("elu", "layers 0, 2"), ("tanh", "layer 3")):
+        assert (f"activation={activation} has no integer form for {without}{table}: {layers}\n" in said) == (without != "")
+    assert "layer 4 [local] has no integer form: integer models are made of" in said and "leaky has" not in said

@@ -27,7 +27,7 @@ static enum kure_network_kind kind_of(const layer *l)
     return KURE_NETWORK_OTHER;
 }
 
-static const char *why_not(const layer *l)
+const char *kure_export_why_not(const layer *l)
 {
     if (kind_of(l) == KURE_NETWORK_OTHER) {
         return "integer models are made of convolutional, connected, maxpool, avgpool, upsample, reorg, shortcut, route and dropout layers";
@@ -139,7 +139,7 @@ enum kure_status kure_export_view(network *net, const char *cfg, const char *wei
         const struct kure_plan_row *row = &k->plan.rows[i];
         const struct simulated_layer *s = &k->simulation->layers[i];
         struct kure_network_layer *l = &view->layers[i];
-        *l = (struct kure_network_layer){.kind = kind_of(&net->layers[i]), .type = row->type, .why_not = why_not(&net->layers[i]), .inputs = views[i].inputs,
+        *l = (struct kure_network_layer){.kind = kind_of(&net->layers[i]), .type = row->type, .why_not = kure_export_why_not(&net->layers[i]), .inputs = views[i].inputs,
                                          .input_count = views[i].input_count, .head_rows = row->after.bits ? row->head_rows : 0, .head_boxes = row->head_boxes};
         view_geometry(&net->layers[i], l);
         view_activation(&net->layers[i], &k->options.layer[i], l);

@@ -15,6 +15,9 @@ KURE_CHECKED enum kure_status kure_export_view(network *net, const char *cfg, co
                                                struct kure_error *error);
 void kure_export_view_free(struct kure_network_view *view);
 
+/* Why a layer has no integer form in any target; NULL: it has one, or is decoded in float behind the outputs. Static text. */
+const char *kure_export_why_not(const layer *l);
+
 /* Puts a target's quantizers on a network.
  *   quantization  [in]: in the place of [quantization], with line KURE_NO_SECTION; NULL: that of the cfg, with what a training or a
  *                 calibration has left

@@ -11,14 +11,15 @@
 #include "interrupt.h"
 #include "progress.h"
 
-static const char help[] =
+static const char *const help[] = {
     "usage: darknet kure eval CFG WEIGHTS DATA [options]\n\n"
     "Top-1 and top-5 of a classifier, AP of a detector on the validation list of a .data file:\n"
     "float, or quantized after training as soon as a quantizer key is given. Lists such as\n"
     "8,6,4 give one row for every combination. Keys that a layer of CFG has itself stand;\n"
     "[quantization] of CFG is read with --simulate and --integer only.\n\n"
-    "AP is COCO's, of the boxes of 'darknet detector valid'; in all and by class.\n\n"
-    "  --quantize KEY=VALUE,...        quantizer keys in one option; or each by itself:\n"
+    "AP is COCO's, of the boxes of 'darknet detector valid'; in all and by class.\n\n",
+    "Quantizers, one value or a list each:\n"
+    "  --quantize KEY=VALUE,...        any of them in one option, or each by itself:\n"
     "  --weight-bits LIST              2-16, 0 = float (default 8)\n"
     "  --first-bits LIST, --last-bits LIST   layers at the network input and the loss (default 8)\n"
     "  --weight-step-ratio LIST        multiplies the step size (default 1)\n"
@@ -41,29 +42,36 @@ static const char help[] =
     "                                  (default full), symmetric (default 0)\n"
     "  --bits LIST, --rounding LIST... weights and activations alike: 8,4 are two rows\n"
     "  --calibration-images N          images of the training list that the ranges of\n"
-    "                                  activations come from (default 256, or all)\n"
+    "                                  activations come from (default 256, or all)\n\n",
+    "Repairs that need no training:\n"
+    "  --equalize                      cross-layer equalization of the float network first\n"
     "  --bn-images N                   estimate batch norm anew in every row, from so many\n"
     "                                  images of the training list (default 0: as trained)\n"
     "  --bias-images N                 move biases in every row until each channel's mean, over\n"
     "                                  so many images, is that of the float network (default 0)\n"
     "  --lapq-images N                 LAPQ: steps found together, by the cross-entropy of N\n"
     "                                  images of the training list (default 0; usual: 512)\n"
-    "  --equalize                      cross-layer equalization of the float network first\n"
-    "  --seed N                        which images of the training list (default 0)\n"
     "  --save NAME                     write the row's network as NAME.cfg and NAME.weights, with\n"
-    "                                  what was found: for export, --simulate and training\n"
+    "                                  what was found: for export, --simulate and training\n\n",
+    "Trained or exported quantizers:\n"
     "  --simulate                      as [quantization] of CFG says; ranges: WEIGHTS.kure\n"
     "  --integer                       the integer model that export makes, run by the integer\n"
     "                                  runtime: of [quantization], or of the keys above\n"
-    "  --profile NAME                  its target, as in export (default: that of CFG, or onnx)\n"
+    "  --profile NAME                  its target, as in export (default: that of CFG, or onnx)\n\n",
+    "Detectors:\n"
     "  --threshold T                   score for precision, recall, F1 (default 0.25)\n"
-    "  --detections FILE               boxes as COCO's results; image_id: line of the list\n"
+    "  --detections FILE               write the boxes as COCO's results; image_id: line of the\n"
+    "                                  list. scripts/report.py draws such files side by side\n\n",
+    "All:\n"
     "  --images N                      the first N images of the validation list only\n"
+    "  --seed N                        which images of the training list (default 0)\n"
     "  --skip-bad                      leave out images that cannot be read, and say how many\n"
     "  --long                          begin even where it would take more than a day\n"
     "  --threads N                     processor threads (default: all)\n"
     "  --csv FILE, --json FILE         write the table\n"
-    "  --help                          this text\n";
+    "  --help                          this text\n",
+    NULL,
+};
 
 static void count_images(void *progress, int n)
 {

@@ -328,7 +328,13 @@ static const struct option common_options[] = {
     {"json", required_argument, NULL, 'j'},      {"threshold", required_argument, NULL, 'r'}, {"help", no_argument, NULL, 'h'},            {NULL, 0, NULL, 0}};
 enum { COMMON = sizeof common_options / sizeof common_options[0] };
 
-int kure_evaluation_parse(int argc, char **argv, const char *help, enum kure_evaluation_kind kind, struct kure_evaluation_request *r)
+static int print_help(const char *const *help)
+{
+    for (; *help; ++help) fputs(*help, stdout);
+    return 0;
+}
+
+int kure_evaluation_parse(int argc, char **argv, const char *const *help, enum kure_evaluation_kind kind, struct kure_evaluation_request *r)
 {
     struct option options[KURE_POINT_NAMES + COMMON + 5];
     char names[KURE_POINT_NAMES][32];
@@ -342,7 +348,7 @@ int kure_evaluation_parse(int argc, char **argv, const char *help, enum kure_eva
         const char *name = c == '?' || c == ':' ? "" : options[which].name;
         int *counts[] = {['i'] = &r->images, ['t'] = &r->threads, ['c'] = &r->calibration_images, ['b'] = &r->bn_images, ['a'] = &r->bias_images, ['p'] = &r->lapq_images, ['w'] = &r->jobs};
         switch (c) {
-        case 'h': return fputs(help, stdout), 0;
+        case 'h': return print_help(help);
         case 'v': r->csv = optarg; break;
         case 'j': r->json = optarg; break;
         case 's': r->simulate = 1; break;

@@ -30,8 +30,9 @@ struct kure_evaluation_request {
 
 enum kure_evaluation_kind { KURE_EVAL, KURE_SWEEP, KURE_SENSITIVITY };
 
-/* Reads the command line. -1: go on; else the exit status. */
-int kure_evaluation_parse(int argc, char **argv, const char *help, enum kure_evaluation_kind kind, struct kure_evaluation_request *r);
+/* Reads the command line. -1: go on; else the exit status. help [in]: texts, printed one behind the other, NULL at the end: C has
+ * no literal above 4095 characters. */
+int kure_evaluation_parse(int argc, char **argv, const char *const *help, enum kure_evaluation_kind kind, struct kure_evaluation_request *r);
 
 /* On stderr what nobody has asked for: weights quantized because activations are. */
 void kure_evaluation_say_defaults(const struct kure_evaluation_request *r);

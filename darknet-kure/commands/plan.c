@@ -6,6 +6,7 @@
 
 #include "command.h"
 #include "evaluate.h"
+#include "export_view.h"
 #include "profiles.h"
 
 static const char help[] =
@@ -14,7 +15,9 @@ static const char help[] =
     "if not, why. role: 'first' layers read the network input, 'last' ones feed the loss;\n"
     "quantization treats both apart. With [quantization]: which quantizers sit on a layer's\n"
     "weights and behind it; two of them around an activation that no runtime fuses. Of a\n"
-    "quantizer, width, granularity and policy, and what differs from the defaults.\n\n"
+    "quantizer, width, granularity and policy, and what differs from the defaults. Layers that\n"
+    "integer models cannot have, or not with that activation, are named at the end: for the\n"
+    "profile of [quantization], else for every target.\n\n"
     "  --clean FILE   write the cfg without our sections and keys, for other tools\n"
     "  --csv FILE     write the table as CSV\n"
     "  --json FILE    write the table as JSON\n"
@@ -25,6 +28,7 @@ static const struct kure_column columns[] = {
     {"rows", KURE_CELL_INTEGER, NULL},  {"groups", KURE_CELL_INTEGER, NULL}, {"role", KURE_CELL_TEXT, NULL},
     {"kurtosis", KURE_CELL_TEXT, NULL}, {"target", KURE_CELL_REAL, "%g"},   {"lambda", KURE_CELL_REAL, "%g"},
     {"reason", KURE_CELL_TEXT, NULL},       {"weights", KURE_CELL_TEXT, NULL},      {"output", KURE_CELL_TEXT, NULL},
+    {"no_integer_form", KURE_CELL_TEXT, NULL}, /* targets that have none for the layer with its activation */
 };
 
 /* What is not as it is without a word in the cfg: " floor full x0.8". grid, symmetric [in]: the defaults. */
@@ -92,6 +96,72 @@ static void add_row(struct kure_table *table, const struct kure_plan_row *row, i
     kure_table_set_real(table, "target", row->target);
     kure_table_set_real(table, "lambda", row->lambda);
 }
+
+/* ---- integer forms ------------------------------------------------------------------------ */
+
+/* NULL: a layer without activation=. */
+static const char *activation_of(const network *net, int i)
+{
+    const layer *l = &net->layers[i];
+    if (l->type != CONVOLUTIONAL && l->type != CONNECTED && l->type != SHORTCUT) return NULL;
+    if (((const struct kure_network *)net->kure)->options.layer[i].is_relu6) return "relu6";
+    return get_activation_string(l->activation);
+}
+
+/* The targets, of all or of the chosen one, that have this form of an activation: "ncnn, tensorrt" */
+static void targets_text(const struct kure_plan *plan, const char *activation, enum kure_activation_form form, char *out, size_t size)
+{
+    int chosen = plan->quantization.line ? (int)plan->quantization.profile - 1 : -1;
+    *out = 0;
+    for (int i = 0; kure_profile(i); ++i) {
+        if ((chosen >= 0 && i != chosen) || kure_profile_form(kure_profile(i), activation) != form) continue;
+        snprintf(out + strlen(out), size - strlen(out), "%s%s", *out ? ", " : "", kure_profile(i)->name);
+    }
+}
+
+static void forms_text(const network *net, const struct kure_plan *plan, int i, char *out, size_t size)
+{
+    const char *activation = activation_of(net, i);
+    *out = 0;
+    if (kure_export_why_not(&net->layers[i])) snprintf(out, size, "all");
+    else if (activation) targets_text(plan, activation, KURE_FORM_NONE, out, size);
+}
+
+static int has_activation(const network *net, int i, const char *activation)
+{
+    return activation_of(net, i) && strcmp(activation_of(net, i), activation) == 0;
+}
+
+/* All layers with one activation, at the first of them. */
+static void print_layers_like(const network *net, const struct kure_plan *plan, int first)
+{
+    const char *activation = activation_of(net, first);
+    char none[160], table[160];
+    int more = 0;
+    for (int i = 0; i < net->n; ++i) {
+        if (i < first && has_activation(net, i, activation)) return;
+        more |= i > first && has_activation(net, i, activation);
+    }
+    targets_text(plan, activation, KURE_FORM_NONE, none, sizeof none);
+    targets_text(plan, activation, KURE_FORM_TABLE, table, sizeof table);
+    if (!*none) return;
+    printf("activation=%s has no integer form for %s%s%s: layer%s %d", activation, none, *table ? ", a table of 256 codes for " : "", table, more ? "s" : "", first);
+    for (int i = first + 1; i < net->n; ++i) {
+        if (has_activation(net, i, activation)) printf(", %d", i);
+    }
+    printf("\n");
+}
+
+static void print_integer_forms(const network *net, const struct kure_plan *plan)
+{
+    for (int i = 0; i < net->n; ++i) {
+        const char *why_not = kure_export_why_not(&net->layers[i]);
+        if (why_not) printf("layer %d [%s] has no integer form: %s\n", i, plan->rows[i].type, why_not);
+        else if (activation_of(net, i)) print_layers_like(net, plan, i);
+    }
+}
+
+/* ---- options ------------------------------------------------------------------------------ */
 
 static void print_kurtosis(const struct kure_plan *plan)
 {
@@ -165,9 +235,15 @@ int kure_command_plan(int argc, char **argv)
     struct kure_table table;
     kure_table_init(&table, "kure.plan/1", columns, sizeof columns / sizeof columns[0]);
     memcpy(table.plan, plan->hash, sizeof table.plan);
-    for (int i = 0; i < plan->count; ++i) add_row(&table, &plan->rows[i], plan->kurtosis.line);
+    for (int i = 0; i < plan->count; ++i) {
+        char forms[160];
+        add_row(&table, &plan->rows[i], plan->kurtosis.line);
+        forms_text(net, plan, i, forms, sizeof forms);
+        kure_table_set_text(&table, "no_integer_form", forms);
+    }
     kure_table_print(&table, stdout);
     print_options(plan);
+    print_integer_forms(net, plan);
     status = kure_write_tables(&table, csv, json);
     struct kure_error error;
     if (status == 0 && clean && kure_cfg_write_clean(cfg, clean, &error) != KURE_OK) {

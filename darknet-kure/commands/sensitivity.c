@@ -14,7 +14,7 @@
 #include "progress.h"
 #include "ptq.h"
 
-static const char help[] =
+static const char *const help[] = {
     "usage: darknet kure sensitivity CFG WEIGHTS DATA --weight-bits LIST [options]\n\n"
     "For every width: top-1, or AP of a detector, with one layer quantized and all others float\n"
     "(alone), and with all quantized but that one (others). Layers at the network input and the\n"
@@ -28,7 +28,9 @@ static const char help[] =
     "  --threshold T, --skip-bad, --long, --threads N   as in eval\n"
     "  --csv FILE, --json FILE   write the table\n"
     "  --help                    this text\n\n"
-    "loss: points that the float network has more; gain: points more than with all quantized.\n";
+    "loss: points that the float network has more; gain: points more than with all quantized.\n",
+    NULL,
+};
 
 static const struct kure_column columns[] = {
     {"weight_bits", KURE_CELL_INTEGER, NULL}, {"activation_bits", KURE_CELL_INTEGER, NULL}, {"layer", KURE_CELL_INTEGER, NULL},

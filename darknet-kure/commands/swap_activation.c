@@ -6,6 +6,7 @@
 #include "cfg_activation.h"
 #include "command.h"
 #include "evaluate.h"
+#include "profiles.h"
 
 static const char help[] =
     "usage: darknet kure swap-activation CFG OUT [options]\n\n"
@@ -35,14 +36,13 @@ static int parse_slope(const char *text, double *slope)
     return 1;
 }
 
-/* Activations that an integer model has as a whole: the others are computed in float, or by a table with a quantizer in front. */
+/* In every target; what some have as a table only is computed in float by the others. */
 static int has_integer_form(const char *activation)
 {
-    static const char *const names[] = {"linear", "relu", "relu6", "leaky"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; ++i) {
-        if (strcmp(activation, names[i]) == 0) return 1;
+    for (int i = 0; kure_profile(i); ++i) {
+        if (kure_profile_form(kure_profile(i), activation) != KURE_FORM_OWN) return 0;
     }
-    return 0;
+    return 1;
 }
 
 static int add_rows(const struct kure_cfg *cfg, const struct kure_activation_swap *swap, struct kure_table *table)

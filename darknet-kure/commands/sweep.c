@@ -22,7 +22,7 @@
 #include "progress.h"
 #include "sweep_file.h"
 
-static const char help[] =
+static const char *const help[] = {
     "usage: darknet kure sweep CFG WEIGHTS DATA --csv FILE [quantizer keys] [options]\n\n"
     "Evaluates the float network and every combination of the keys' lists: one row a point,\n"
     "written to FILE as soon as it is known. Run again, it goes on with what is missing. The\n"
@@ -44,7 +44,9 @@ static const char help[] =
     "Robustness: points that differ in step ratios alone are a curve, whose area under top-1 (of\n"
     "a detector, AP) is divided by its width (trapezoidal rule); the score is the mean over all\n"
     "curves, without the float point. In percent, and divided by that of the float network. It\n"
-    "depends on the grid: compare scores whose grid, named by its hash, is the same.\n";
+    "depends on the grid: compare scores whose grid, named by its hash, is the same.\n",
+    NULL,
+};
 
 struct sweep {
     struct kure_evaluation evaluation;

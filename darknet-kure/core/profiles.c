@@ -34,6 +34,15 @@ int kure_profile_find(const char *name)
     return -1;
 }
 
+enum kure_activation_form kure_profile_form(const struct kure_profile *profile, const char *activation)
+{
+    static const char *const own[] = {"linear", "relu", "relu6", "leaky"};
+    for (size_t i = 0; i < sizeof own / sizeof *own; ++i) {
+        if (strcmp(activation, own[i]) == 0) return KURE_FORM_OWN;
+    }
+    return profile->fuses ? KURE_FORM_NONE : KURE_FORM_TABLE;
+}
+
 /* Calls take(context, key, value, first) for every value of every key of a profile's text; stops at an error. */
 typedef enum kure_status value_function(void *context, const struct kure_key *key, const char *value, int first, struct kure_error *error);
 

@@ -23,6 +23,10 @@ const struct kure_profile *kure_profile(int i);
 /* The number of a name, -1: there is none. */
 int kure_profile_find(const char *name);
 
+/* What a target makes of an activation= in a layer: nothing, a table of 256 codes between two quantizers, or a form of its own. */
+enum kure_activation_form { KURE_FORM_NONE, KURE_FORM_TABLE, KURE_FORM_OWN };
+enum kure_activation_form kure_profile_form(const struct kure_profile *profile, const char *activation);
+
 /* The profile's default of every key into those that are not given. */
 KURE_CHECKED enum kure_status kure_profile_defaults(const struct kure_profile *profile, enum kure_quantized which,
                                                     struct kure_quantizer_keys *keys, struct kure_error *error);
