@@ -3,6 +3,8 @@
 
   report.py FILE... -o report.html     the page: plots, with their numbers under each
   report.py FILE... --figure FILE      one figure, accuracy over bits, as .svg or .png
+  report.py float.json int8.json --data FILE -o report.html
+                                       boxes of a detector side by side on its images
 
 FILE is any mix of
   sweep tables      CSV or JSON of `darknet kure sweep`, or several below each other in a CSV file with a `model` column
@@ -10,6 +12,9 @@ FILE is any mix of
   training logs     the CSV named by `log=` in [kurtosis]
   stats tables      CSV or JSON of `darknet kure stats`
   theory tables     CSV or JSON of `darknet kure theory`, of distributions or of layers
+  sensitivity       CSV or JSON of `darknet kure sensitivity`; JSON knows what --suggest has chosen
+  detections        JSON of `darknet kure eval --detections`, with the .data file of that run as --data: the
+                    first file is what the others are held against
   CFG,WEIGHTS       a network, for the histograms of its weights
 each recognised by its contents. NAME= in front gives the model's name (default: the file's
 name up to the first dot). Sweeps are compared where their grid_hash is the same; one name may
@@ -26,20 +31,20 @@ import pathlib
 import sys
 
 import report_accuracy
+import report_pictures
+from report_boxes import Data
 from report_comparisons import Comparison, along, comparisons
 from report_files import Inputs, accuracy, mean, read_argument, show
+from report_page import Table, html_table, panel, section
 from report_weights import Failure
 
 STYLE = (pathlib.Path(__file__).with_name("report.css"))
 SAMPLES = 10  # rows of a training log that the page's table shows
-WIDE = 8  # columns of a table that a panel has room for
 MANY_LAYERS = 12  # more layers than this share a panel
 SCORE = ("Robustness: the mean {0} over all quantized points of the grid; along step ratios the area under accuracy divided by its width. "
          "In percent, and as a share of the float network's {0}. Comparable within a row only.")
 FRAGILE = "What a quantizer may not get wrong: the {0} lost from the best to the worst value of each axis, mean over the others."
 DEMO = {"baseline": "trained in float", "control": "baseline, fine-tuned without KURE", "kure": "baseline, fine-tuned with KURE"}
-
-Table = tuple[list[str], list[list[str]]]
 
 
 # ---- tables ---------------------------------------------------------------
@@ -91,15 +96,6 @@ def noise_table(inputs: Inputs, models: list[str], column: str) -> Table:
     return ["model", *[f"layer {n}" for n in numbers]], rows
 
 
-def narrow(table: Table) -> Table:
-    """A table of many columns and few rows is turned round."""
-    header, rows = table
-    if len(header) <= WIDE or len(rows) + 1 >= len(header):
-        return table
-    first, *others = [list(column) for column in zip(header, *rows)]
-    return first, others
-
-
 def print_table(table: Table) -> None:
     header, rows = table
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
@@ -108,26 +104,6 @@ def print_table(table: Table) -> None:
 
 
 # ---- the page -------------------------------------------------------------
-
-
-def html_table(table: Table) -> str:
-    header, rows = table
-    head = "".join(f"<th scope=col>{html.escape(c)}</th>" for c in header)
-    body = "".join("<tr>" + "".join(f"<{'th scope=row' if i == 0 else 'td'}>{html.escape(c)}</{'th' if i == 0 else 'td'}>"
-                                    for i, c in enumerate(row)) + "</tr>" for row in rows)
-    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def panel(figure, title: str, table: Table) -> str:
-    import report_figures
-    svg = report_figures.to_svg(figure, html.escape(title, quote=True))
-    return f"<figure>{svg}<details><summary>Numbers: {html.escape(title)}</summary>{html_table(narrow(table))}</details></figure>"
-
-
-def section(title: str, text: str, panels: list[str]) -> str:
-    if not panels:
-        return ""
-    return f"<section><h2>{html.escape(title)}</h2><p>{html.escape(text)}</p><div class=panels>{''.join(panels)}</div></section>"
 
 
 def robustness_section(models: list[str], found: list[Comparison], measure: str) -> str:
@@ -210,6 +186,13 @@ def theory_sections(inputs: Inputs, models: list[str]) -> str:
                       "is not the best one. Left of 1, values get clipped." + dotted, of_ratio))
 
 
+def sensitivity_section(inputs: Inputs) -> str:
+    if not inputs.sensitivity:
+        return ""
+    import report_sensitivity
+    return section("Sensitivity per layer", report_sensitivity.text(inputs), [panel(*p) for p in report_sensitivity.panels(inputs)])
+
+
 # ---- what is said ---------------------------------------------------------
 
 
@@ -226,8 +209,12 @@ def compared(models: list[str], comparison: Comparison) -> tuple[str, str] | Non
     return "control" if "control" in shown else next(m for m in shown if m != robust), robust
 
 
-def headline(inputs: Inputs, found: list[Comparison]) -> str:
+def headline(inputs: Inputs, found: list[Comparison], threshold: float) -> str:
     """The result in one sentence: of the first comparison, at its fewest bits."""
+    if not found and inputs.boxes:
+        return report_pictures.headline(inputs.boxes, threshold)
+    if not found and inputs.sensitivity:
+        return "Which layers need their bits"
     if not found:
         return "Training with KURE" if inputs.logs or not inputs.theory else "What another step size than the best one costs"
     c, models = found[0], inputs.models()
@@ -251,7 +238,8 @@ def headline(inputs: Inputs, found: list[Comparison]) -> str:
     return f"{start}; {rest}." if rest else f"{start}."
 
 
-def write_page(inputs: Inputs, found: list[Comparison], notes: list[str], path: pathlib.Path) -> None:
+def write_page(inputs: Inputs, found: list[Comparison], notes: list[str], path: pathlib.Path, pictures: str, threshold: float) -> None:
+    """pictures: HTML"""
     models = inputs.models()
     first = caption = ""
     if found:
@@ -259,13 +247,13 @@ def write_page(inputs: Inputs, found: list[Comparison], notes: list[str], path: 
         over = report_accuracy.averaged(found[0], report_accuracy.width_axis(found[0]))
         caption = f"<p>{html.escape(' '.join(filter(None, [f'{initial(report_accuracy.scale_of(found[0]))}, {found[0].title}.', over, known and f'{known}.'])))}</p>"
         first = html_table(report_accuracy.accuracy_table(found[0], models))
-    title = html.escape(headline(inputs, found)).replace(" %", chr(0xA0) + "%").replace("top-1", "<span>top-1</span>")
+    title = html.escape(headline(inputs, found, threshold)).replace(" %", chr(0xA0) + "%").replace("top-1", "<span>top-1</span>")
     warned = "".join(f"<p class=note>Note: {html.escape(note)}</p>" for note in notes)
     page = f"""<!DOCTYPE html>
 <html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
 <title>darknet-kure report</title><style>{STYLE.read_text(encoding="utf-8")}</style></head>
 <body><main><header><h1>{title}</h1>{warned}{caption}{first}</header>
-{robustness_section(models, found, inputs.measure())}{accuracy_sections(models, found)}
+{pictures}{robustness_section(models, found, inputs.measure())}{accuracy_sections(models, found)}{sensitivity_section(inputs)}
 {training_sections(inputs, models)}{weight_sections(inputs, models)}{theory_sections(inputs, models)}</main>
 <script>addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(d => d.open = true))</script>
 </body></html>
@@ -275,10 +263,16 @@ def write_page(inputs: Inputs, found: list[Comparison], notes: list[str], path: 
     partial.replace(path)
 
 
-def print_summary(inputs: Inputs, found: list[Comparison], notes: list[str]) -> None:
+def print_summary(inputs: Inputs, found: list[Comparison], notes: list[str], threshold: float) -> None:
     models = inputs.models()
-    if found:
-        print(headline(inputs, found))
+    if found or inputs.boxes:
+        print(headline(inputs, found, threshold))
+    if inputs.boxes:
+        print(f"\nBoxes with a score above {show(threshold)}")
+        print_table(report_pictures.total_table(inputs.boxes, threshold))
+    if inputs.sensitivity:
+        import report_sensitivity
+        print(report_sensitivity.text(inputs))
     scores = report_accuracy.robustness_table(models, found)
     if scores[1]:
         print(f"\nRobustness: {inputs.measure()} (%), and as a share of float, over a grid of quantizers")
@@ -307,23 +301,40 @@ def write_figure(inputs: Inputs, found: list[Comparison], path: str) -> None:
     figures.save(drawn[0], path)
 
 
+def pictures_section(inputs: Inputs, arguments) -> str:
+    """HTML of the detections; checks the options that go with them"""
+    if not inputs.boxes:
+        wrong = next((option for option in ("data", "pictures") if getattr(arguments, option)), None)
+        if wrong:
+            raise Failure(f"--{wrong} {getattr(arguments, wrong)}: there are no detections to draw: give files of kure eval --detections")
+        return ""
+    if not arguments.data:
+        raise Failure(f"boxes of {next(iter(inputs.boxes))}: their images are needed: add --data with the .data file that they were found with")
+    return report_pictures.section(Data(arguments.data), arguments.pictures, inputs.boxes, arguments.threshold)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", metavar="[NAME=]FILE")
     parser.add_argument("-o", "--output", type=pathlib.Path, metavar="FILE", help="the page to write")
     parser.add_argument("--figure", metavar="FILE", help="a figure to write: .svg or .png")
     parser.add_argument("--average", action="store_true", help="average sweeps of several weights under one name, say of several seeds")
+    parser.add_argument("--data", metavar="FILE", help="of detections: the .data file that they were found with")
+    parser.add_argument("--pictures", metavar="LIST", help="images to draw: lines of the list, or names of files (default: the %d that differ most)"
+                        % report_pictures.PICTURES)
+    parser.add_argument("--threshold", type=float, default=report_pictures.THRESHOLD, metavar="T", help="draw boxes with a score above T (default %(default)g)")
     arguments = parser.parse_args()
     try:
         inputs = Inputs()
         for argument in arguments.files:
             read_argument(argument, inputs)
         found, notes = comparisons(inputs, arguments.average)
+        pictures = pictures_section(inputs, arguments)
         if arguments.figure:
             write_figure(inputs, found, arguments.figure)
         if arguments.output:
-            write_page(inputs, found, notes, arguments.output)
-        print_summary(inputs, found, notes)
+            write_page(inputs, found, notes, arguments.output, pictures, arguments.threshold)
+        print_summary(inputs, found, notes, arguments.threshold)
     except Failure as failure:
         print(failure, file=sys.stderr)
         return 1

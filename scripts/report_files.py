@@ -11,13 +11,15 @@ import pathlib
 import re
 import statistics
 
+from report_boxes import Detections, read_detections
 from report_weights import Failure, Layer, read_weights
 
-SWEEP, POINTS, LOG, THEORY, STATS = "sweep", "points", "log", "theory", "stats"
+SWEEP, POINTS, LOG, THEORY, STATS, SENSITIVITY = "sweep", "points", "log", "theory", "stats", "sensitivity"
 # columns by which a table is recognised; the first kind that fits
 HEADERS = {SWEEP: {"grid_hash"}, POINTS: {"weight_bits", "top1"}, LOG: {"update", "loss", "rate"},
-           THEORY: {"bits", "ratio", "mse", "gamma"}, STATS: {"layer", "kurtosis", "n"}}
-SCHEMAS = {"kure.sweep/1": SWEEP, "kure.eval/1": POINTS, "kure.theory/1": THEORY, "kure.stats/1": STATS}
+           THEORY: {"bits", "ratio", "mse", "gamma"}, STATS: {"layer", "kurtosis", "n"},
+           SENSITIVITY: {"layer", "weight_bits", "weights", "alone", "alone_loss", "others", "others_gain", "float", "all"}}
+SCHEMAS = {"kure.sweep/1": SWEEP, "kure.eval/1": POINTS, "kure.theory/1": THEORY, "kure.stats/1": STATS, "kure.sensitivity/1": SENSITIVITY}
 HASHES, PLACE = ("model_hash", "plan_hash", "grid_hash"), ("points", "point")
 TEXTS = ("model", "file", *HASHES)  # never a number, though all of their letters may be digits
 MEASURES = {"top1": "top-1", "ap": "AP"}  # columns of what a network is measured by, a classifier or a detector, and their names
@@ -42,6 +44,8 @@ class Inputs:
     logs: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)  # model -> column -> values
     stats: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
     theory: list[Row] = dataclasses.field(default_factory=list)                    # with a "model" in each
+    sensitivity: dict[str, list[Row]] = dataclasses.field(default_factory=dict)    # with "suggested_bits" where the file has them
+    boxes: dict[str, Detections] = dataclasses.field(default_factory=dict)         # in the order of the command line
     weights: dict[str, list[Layer]] = dataclasses.field(default_factory=dict)
 
     def measure(self) -> str:
@@ -51,7 +55,7 @@ class Inputs:
     def models(self) -> list[str]:
         """All models: the demo's in its order, others as they came."""
         theory = [str(row["model"]) for row in self.theory if row.get("layer") is not None]
-        seen = list(dict.fromkeys([str(p["model"]) for p in self.points] + [*self.logs, *self.stats, *self.weights, *theory]))
+        seen = list(dict.fromkeys([str(p["model"]) for p in self.points] + [*self.logs, *self.stats, *self.weights, *self.sensitivity, *theory]))
         return sorted(seen, key=lambda m: SHORT.get(m, len(SHORT)))
 
 
@@ -74,6 +78,8 @@ def rows_of_json(path: pathlib.Path, text: str) -> list[Row]:
         table = json.loads(text)
         rows = [{key: parse_cell(key, value) for key, value in row.items()} for row in table["rows"]]
         schema = table.get("schema")
+        suggested = {entry["layer"]: float(entry["weight_bits"]) for entry in table.get("suggestion", [])}
+        rows = [{**row, "suggested_bits": suggested[row["layer"]]} if row.get("layer") in suggested else row for row in rows]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Failure(f"{path}: is no table of darknet kure: {error}") from None
     if schema is not None and schema not in SCHEMAS:
@@ -160,18 +166,22 @@ def check_subjects(path: pathlib.Path, rows: list[Row]) -> None:
             raise Failure(f"{path}: row {number}: grid, and values or layer, were expected")
 
 
-def read_table(path: pathlib.Path) -> tuple[str, list[Row]]:
-    """(what it is, rows)"""
+def read_text(path: pathlib.Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise Failure(f"{path}: cannot be read: {reason}") from None
+
+
+def read_table(path: pathlib.Path, text: str) -> tuple[str, list[Row]]:
+    """(what it is, rows)"""
     rows = rows_of_json(path, text) if text.lstrip().startswith("{") else rows_of_csv(path, text)
     columns = set(rows[0]) if rows else set()
     kind = next((kind for kind, header in HEADERS.items() if header <= columns), None)
     if not kind:
-        raise Failure(f"{path}: is none of: a table of kure eval, sweep, stats or theory (CSV, JSON), a training log (CSV)")
+        raise Failure(f"{path}: is none of: a table of kure eval, sweep, stats, sensitivity or theory (CSV, JSON), a training log (CSV), "
+                      "boxes of kure eval --detections (JSON)")
     if all(value is None for row in rows for value in row.values()):
         raise Failure(f"{path}: holds no row")
     if kind == SWEEP:
@@ -190,6 +200,16 @@ def model_of(path: pathlib.Path) -> str:
     return path.name.split(".")[0]
 
 
+def read_boxes(path: pathlib.Path, text: str, model: str, inputs: Inputs) -> None:
+    try:
+        entries = json.loads(text)
+    except ValueError as error:
+        raise Failure(f"{path}: is no list of detections: {error}") from None
+    if model in inputs.boxes:
+        raise Failure(f"{path}: there are boxes of {model} already: name each file with NAME=FILE")
+    inputs.boxes[model] = read_detections(path, entries)
+
+
 def read_argument(argument: str, inputs: Inputs) -> None:
     """[NAME=]FILE or NAME=CFG,WEIGHTS"""
     name, equals, rest = argument.partition("=")
@@ -200,8 +220,11 @@ def read_argument(argument: str, inputs: Inputs) -> None:
         inputs.weights[name or model_of(pathlib.Path(weights))] = read_weights(pathlib.Path(cfg), pathlib.Path(weights))
         return
     path = pathlib.Path(rest)
-    kind, rows = read_table(path)
-    model = name or model_of(path)
+    text, model = read_text(path), name or model_of(path)
+    if text.lstrip().startswith("["):
+        read_boxes(path, text, model, inputs)
+        return
+    kind, rows = read_table(path, text)
     if kind in (SWEEP, POINTS):
         if name and "model" in rows[0]:
             raise Failure(f"{path}: names its models itself, in the column model: leave {name}= out")
@@ -214,6 +237,8 @@ def read_argument(argument: str, inputs: Inputs) -> None:
         inputs.theory += [{"model": model, **row} for row in rows]
     elif kind == STATS:
         inputs.stats[model] = rows
+    elif kind == SENSITIVITY:
+        inputs.sensitivity[model] = rows
     else:
         inputs.logs[model] = {c: [math.nan if row[c] is None else float(row[c]) for row in rows] for c in rows[0]}
 
