@@ -253,7 +253,7 @@ def write_page(inputs: Inputs, found: list[Comparison], notes: list[str], path: 
 <html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
 <title>darknet-kure report</title><style>{STYLE.read_text(encoding="utf-8")}</style></head>
 <body><main><header><h1>{title}</h1>{warned}{caption}{first}</header>
-{pictures}{robustness_section(models, found, inputs.measure())}{accuracy_sections(models, found)}{sensitivity_section(inputs)}
+{robustness_section(models, found, inputs.measure())}{accuracy_sections(models, found)}{pictures}{sensitivity_section(inputs)}
 {training_sections(inputs, models)}{weight_sections(inputs, models)}{theory_sections(inputs, models)}</main>
 <script>addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(d => d.open = true))</script>
 </body></html>

@@ -12,6 +12,7 @@ import networks
 import programs
 from detectors import CLASSES, evaluate
 from detectors import detections as detect
+from test_report import report
 
 NAMES = ("red", "blue", "green")
 SIZES = ("ap", "ap_small", "ap_medium", "ap_large")
@@ -267,3 +268,16 @@ def test_compare_says_ap(build, folder):
     onnx, pow2 = (float(re.search(rf"{name}: AP ([\d.]+) %, AP50 ", said)[1]) for name in ("onnx", "pow2"))
     difference = re.search(r"onnx less pow2: ([+-][\d.]+) points of AP on 40 images", said)[1]
     assert float(difference) == pytest.approx(onnx - pow2, abs=0.011)  # of rounded numbers
+
+
+def test_report_draws_what_eval_has_found(build, folder):
+    found = {}
+    for name, options in (("float", ()), ("int3", ("--weight-bits", 3, "--activation-bits", 6))):
+        _, found[name] = detect(build, folder, *options, name="two")
+        (folder / "detections.json").rename(folder / f"{name}.json")
+    drawn = report(folder, "float.json", "int3.json", "--data", "boxes.data", "--threshold", "0.3", "-o", "boxes.html")
+    assert drawn.returncode == 0, drawn.stderr
+    counts = {name: int((rows[:, 2] > .3).sum()) for name, rows in found.items()}
+    kept, missing, new = map(int, re.search(rf"int3 +{counts['int3']} +(\d+) +(\d+) +(\d+) ", drawn.stdout).groups())
+    assert kept + missing == counts["float"] and kept + new == counts["int3"] and kept > missing > 0
+    assert (folder / "boxes.html").read_text().count('<svg role="img"') == 8

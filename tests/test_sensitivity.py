@@ -10,6 +10,7 @@ import detectors
 import networks
 import programs
 from test_eval import cfg_of, trained  # noqa: F401 (a fixture)
+from test_report import report
 
 QUANTIZATION = networks.section("quantization", bits=8)  # that layers may have keys of their own
 KEYS = ("--weight-granularity", "tensor", "--batchnorm", "train")
@@ -49,6 +50,9 @@ def test_top1_of_a_fragile_layer(planted, build, trained):
     average, reached = map(float, re.search(r"for an average of (\S+) bits: ([\d.]+) bits, top-1", said).groups())
     assert reached <= average == 6 and reached == pytest.approx(sum(bits[i] * sizes[i] for i in bits) / sum(sizes.values()), abs=0.005)
     assert bits[planted] == 8 and 4 in bits.values()
+    drawn = report(folder, "net=layers.json", "-o", "layers.html")
+    assert drawn.returncode == 0 and f"--suggest has chosen {reached:.2f} bits" in drawn.stdout, drawn.stderr
+    assert re.search(rf"With 4 weight bits net loses [\d.]+ points of top-1: keep layers? {planted} \(", drawn.stdout)
 
 
 def test_numbers_are_those_of_eval(build, trained):

@@ -26,7 +26,8 @@ static const char *const help[] = {
     "  --quantize KEY=VALUE,... and the other keys of 'darknet kure eval --help', one value each\n"
     "  --images N, --calibration-images N, --bn-images N, --bias-images N, --equalize, --seed N,\n"
     "  --threshold T, --skip-bad, --long, --threads N   as in eval\n"
-    "  --csv FILE, --json FILE   write the table\n"
+    "  --csv FILE, --json FILE   write the table, for scripts/report.py too; JSON with what\n"
+    "                            --suggest has chosen\n"
     "  --help                    this text\n\n"
     "loss: points that the float network has more; gain: points more than with all quantized.\n",
     NULL,
