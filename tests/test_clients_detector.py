@@ -132,8 +132,8 @@ def test_onnxruntime_has_the_codes(exports, onnxruntime, name):
 
 
 def test_opencv_has_the_codes(exports, tmp_path):
-    """Of pixels; it multiplies where ONNX divides, so that of values between two pixels, as in a letterbox, some in a million fall on the
-    other side."""
+    """Of inputs that are codes: it adds the zero point before it rounds, in float32, so that of values between two pixels, as in a letterbox,
+    some in a million get the next code."""
     b = exports("onnx")
     t = b.tensors["input"]
     x = (np.float32(t["scale"]) * (b.codes("input").astype(np.float32) - np.float32(t["zero_point"]))).astype(np.float32)
