@@ -301,16 +301,18 @@ def write_figure(inputs: Inputs, found: list[Comparison], path: str) -> None:
     figures.save(drawn[0], path)
 
 
-def pictures_section(inputs: Inputs, arguments) -> str:
+def pictures_section(inputs: Inputs, arguments, threshold: float) -> str:
     """HTML of the detections; checks the options that go with them"""
     if not inputs.boxes:
-        wrong = next((option for option in ("data", "pictures") if getattr(arguments, option)), None)
+        wrong = next((option for option in ("data", "pictures", "threshold") if getattr(arguments, option) is not None), None)
         if wrong:
             raise Failure(f"--{wrong} {getattr(arguments, wrong)}: there are no detections to draw: give files of kure eval --detections")
         return ""
     if not arguments.data:
         raise Failure(f"boxes of {next(iter(inputs.boxes))}: their images are needed: add --data with the .data file that they were found with")
-    return report_pictures.section(Data(arguments.data), arguments.pictures, inputs.boxes, arguments.threshold)
+    if not 0 <= threshold < 1:
+        raise Failure(f"--threshold {threshold:g}: must be from 0 to below 1")
+    return report_pictures.section(Data(arguments.data), arguments.pictures, inputs.boxes, threshold)
 
 
 def main() -> int:
@@ -322,19 +324,21 @@ def main() -> int:
     parser.add_argument("--data", metavar="FILE", help="of detections: the .data file that they were found with")
     parser.add_argument("--pictures", metavar="LIST", help="images to draw: lines of the list, or names of files (default: the %d that differ most)"
                         % report_pictures.PICTURES)
-    parser.add_argument("--threshold", type=float, default=report_pictures.THRESHOLD, metavar="T", help="draw boxes with a score above T (default %(default)g)")
+    parser.add_argument("--threshold", type=float, metavar="T", help="boxes count whose score is above T (default %g)" % report_pictures.THRESHOLD)
     arguments = parser.parse_args()
     try:
         inputs = Inputs()
         for argument in arguments.files:
             read_argument(argument, inputs)
         found, notes = comparisons(inputs, arguments.average)
-        pictures = pictures_section(inputs, arguments)
+        threshold = report_pictures.THRESHOLD if arguments.threshold is None else arguments.threshold
+        pictures = pictures_section(inputs, arguments, threshold)
+        notes += report_pictures.notes(inputs.boxes)
         if arguments.figure:
             write_figure(inputs, found, arguments.figure)
         if arguments.output:
-            write_page(inputs, found, notes, arguments.output, pictures, arguments.threshold)
-        print_summary(inputs, found, notes, arguments.threshold)
+            write_page(inputs, found, notes, arguments.output, pictures, threshold)
+        print_summary(inputs, found, notes, threshold)
     except Failure as failure:
         print(failure, file=sys.stderr)
         return 1

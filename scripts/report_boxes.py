@@ -133,7 +133,7 @@ class Data:
             if not 1 <= int(wanted) <= len(self.images):
                 raise Failure(f"--pictures {wanted}: {self.list} has {len(self.images)} images")
             return int(wanted)
-        found = [i for i, path in enumerate(self.images, 1) if path == wanted or path.endswith("/" + wanted)]
+        found = [i for i, path in enumerate(self.images, 1) if wanted and (path == wanted or path.endswith("/" + wanted))]
         if len(found) != 1:
             raise Failure(f"--pictures {wanted}: {'no image' if not found else f'{len(found)} images'} of {self.list} {'have' if len(found) > 1 else 'has'} that name")
         return found[0]

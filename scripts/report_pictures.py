@@ -140,25 +140,34 @@ def total_table(files: dict[str, Detections], threshold: float) -> Table:
 
 def headline(files: dict[str, Detections], threshold: float) -> str:
     """What the last network makes of the first one's boxes"""
-    (first, _), *_, (model, change) = totals(files, threshold).items() if len(files) > 1 else [*totals(files, threshold).items()] * 2
+    found = totals(files, threshold)
+    first, (model, change) = next(iter(found)), list(found.items())[-1]
     count = len(change.kept) + len(change.missing)
     if model == first:
         return f"{first}: {count} boxes with a score above {show(threshold)}."
     return f"{model} keeps {len(change.kept)} of the {count} boxes of {first} with a score above {show(threshold)}, and has {len(change.new)} others."
 
 
+def notes(files: dict[str, Detections]) -> list[str]:
+    """Files that can hardly be of the same images"""
+    last = {model: max(detections, default=0) for model, detections in files.items()}
+    few, many = (pick(last, key=last.get) for pick in (min, max)) if last else ("", "")
+    if not last or last[few] >= 0.9 * last[many]:
+        return []
+    return [f"{few} has boxes up to image {last[few]}, {many} up to image {last[many]}: were both found on the same images?"]
+
+
 # ---- the page -----------------------------------------------------------------------------
 
 LEGEND = (("kept", "found"), ("new", "new against {0}"), ("missing", "missing against {0}"), ("truth", "true box"))
-ABOUT = ("Boxes with a score above {1}. Two boxes of a class are the same one where they overlap by half or more (intersection over union); overlap, score "
+ABOUT = ("Boxes with a score above {0}. Two boxes of a class are the same one where they overlap by half or more (intersection over union); overlap, score "
          "change: means over the boxes that are kept.")
 
 
 def chosen(data: Data, wanted: str | None, files: dict[str, Detections], threshold: float) -> tuple[list[int], str]:
     """(numbers of images, how they were chosen)"""
     if wanted:
-        numbers = list(dict.fromkeys(data.number(word.strip()) for word in wanted.split(",") if word.strip()))
-        return numbers, ""
+        return list(dict.fromkeys(data.number(word.strip()) for word in wanted.split(","))), ""
     numbers = most_changed(files, threshold, PICTURES)
     changed = any(change.missing or change.new for change in totals(files, threshold).values())
     return numbers, "Shown are the images where most boxes are missing or new." if changed else ""
@@ -190,6 +199,6 @@ def section(data: Data, wanted: str | None, files: dict[str, Detections], thresh
     first = next(iter(files))
     numbers, how = chosen(data, wanted, files, threshold)
     pictures = "".join(picture(data, image, files, threshold) for image in numbers)
-    about = " ".join(filter(None, [ABOUT.format(first, show(threshold)), how]))
+    about = " ".join(filter(None, [ABOUT.format(show(threshold)), how]))
     return (f"<section><h2>Boxes side by side</h2><p>{html.escape(about)}</p>{html_table(total_table(files, threshold))}"
             f"{legend(first, len(files) > 1)}{pictures}</section>")

@@ -103,6 +103,12 @@ def test_chosen_pictures_and_several_networks(folder):
     assert "float: 4 boxes with a score above 0.25." in said and alone.count('<svg role="img"') == 1 and "missing against" not in alone
 
 
+def test_files_of_other_images_are_noted(folder):
+    (folder / "few.json").write_text(json.dumps([FLOAT[-1]]))
+    result = report(folder, "float.json", "few.json", "--data", "set.data", "-o", "page.html")
+    assert result.returncode == 0 and "few has boxes up to image 1, float up to image 5" in result.stderr and "few has boxes" in (folder / "page.html").read_text()
+
+
 def test_large_photographs_are_made_smaller(folder):
     noise = np.random.default_rng(1).integers(0, 256, (900, 1600, 3)).astype(np.uint8)
     Image.fromarray(noise).save(folder / "images" / "ab3.png")
@@ -127,6 +133,9 @@ BAD = {
     "one name twice": (("a=float.json", "a=int4.json", "--data", "set.data"), {}, ("int4.json", "boxes of a already")),
     "no such picture": ((*BOXES, "--pictures", "7"), {}, ("--pictures 7", "6 images")),
     "no such name": ((*BOXES, "--pictures", "x.png"), {}, ("--pictures x.png", "no image")),
+    "an empty name": ((*BOXES, "--pictures", "3,"), {}, ("--pictures ", "no image")),
+    "no share": ((*BOXES, "--threshold", "25"), {}, ("--threshold 25", "below 1")),
+    "a threshold alone": (("table.csv", "--threshold", "0.5"), {"table.csv": "layer,kurtosis,n\n0,1.8,5\n"}, ("--threshold 0.5", "no detections")),
     "a damaged image": ((*BOXES, "--pictures", "3"), {"images/ab3.png": "PNG"}, ("ab3.png", "image 3", "cannot be read")),
     "a damaged label": ((*BOXES, "--pictures", "3"), {"labels/ab3.txt": "0 0.5 0.5 0.1\n"}, ("ab3.txt:1", "no box")),
 }
