@@ -3,7 +3,7 @@
 
 Each canvas has a coloured, uneven ground, bars and ellipses, scrambled pieces that are no
 object, and 1 to 6 whole ones of 20 to 120 pixels, tinted, some a little covered; boxes are
-tight. Training pieces go to train, test pieces to valid. The same pixels for the same
+tight; --canvas, --edges and --pieces make other ones. Training pieces go to train, test pieces to valid. The same pixels for the same
 seed anywhere: NumPy's legacy generator, whose numbers never change, and no library that scales
 or draws. Test: tests/test_detection_data.py
 """
@@ -12,6 +12,7 @@ import pathlib
 import struct
 import sys
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,9 +20,8 @@ import detection_set
 import prepare_fashion_mnist as fashion
 from detection_set import Box, Failure, Picture
 
-SIZES = ((224, 192), (192, 224), (208, 208), (256, 160))  # width, height of canvases
-EDGES = (20, 120)    # pixels of a piece's longer edge
-MOST_PIECES = 6
+CANVAS = 208         # pixels of the square one
+SIZES = ((224, 192), (192, 224), (208, 208), (256, 160))  # width, height of canvases where it has those
 MOST_COVERED = 0.25  # share of a box that pieces in front of it may cover
 INK = 0.08           # intensity from which a pixel belongs to a piece
 PARTS = {"train": ("train", 0), "valid": ("test", 1)}  # of Fashion-MNIST; number of the stream
@@ -48,12 +48,25 @@ def ground(rng: np.random.RandomState, height: int, width: int) -> np.ndarray:
     return colours[0] * flow + colours[1] * (1 - flow) + coarse + rng.uniform(-0.05, 0.05, (height, width, 3))
 
 
-def add_shapes(rng: np.random.RandomState, canvas: np.ndarray) -> None:
+class Scene(NamedTuple):
+    """What is drawn: pixels of the square canvas, of a piece's longer edge from and to, and the most pieces."""
+    canvas: int = CANVAS
+    edges: tuple[int, int] = (20, 120)
+    pieces: int = 6
+
+    def scale(self) -> float:
+        return self.canvas / CANVAS
+
+    def narrowest(self) -> int:
+        return round(min(map(min, SIZES)) * self.scale())
+
+
+def add_shapes(rng: np.random.RandomState, canvas: np.ndarray, scale: float) -> None:
     height, width, _ = canvas.shape
     y, x = np.mgrid[0:height, 0:width]
     for _ in range(rng.randint(4, 10)):
         cy, cx = rng.uniform(0, height), rng.uniform(0, width)
-        turn, long, short = rng.uniform(0, np.pi), rng.uniform(8, 70), rng.uniform(2, 14)
+        turn, long, short = rng.uniform(0, np.pi), rng.uniform(8, 70) * scale, rng.uniform(2, 14) * scale
         # cos and sin differ in the last bit between libraries, which moves no pixel but on an edge: round them off
         c, s = round(float(np.cos(turn)), 6), round(float(np.sin(turn)), 6)
         u, v = (c * (x - cx) + s * (y - cy)) / long, (c * (y - cy) - s * (x - cx)) / short
@@ -77,23 +90,23 @@ def crop(piece: np.ndarray) -> np.ndarray:
     return piece[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
 
 
-def scaled(rng: np.random.RandomState, piece: np.ndarray) -> np.ndarray:
+def scaled(rng: np.random.RandomState, piece: np.ndarray, edges: tuple[int, int]) -> np.ndarray:
     """Cropped, mirrored or not, its longer edge evenly spread on a logarithmic scale."""
     piece = crop(piece)
-    edge = EDGES[0] * (EDGES[1] / EDGES[0]) ** (rng.randint(0, 65) / 64)
+    edge = edges[0] * (edges[1] / edges[0]) ** (rng.randint(0, 65) / 64)
     factor = edge / max(piece.shape)
     if rng.randint(2):
         piece = piece[:, ::-1]
     return crop(resize(piece, max(round(piece.shape[0] * factor), 4), max(round(piece.shape[1] * factor), 4)))
 
 
-def add_scraps(rng: np.random.RandomState, canvas: np.ndarray, pieces: np.ndarray) -> None:
+def add_scraps(rng: np.random.RandomState, canvas: np.ndarray, pieces: np.ndarray, scale: float) -> None:
     """Pieces whose 7 x 7 tiles have changed places: texture that is no object."""
     for _ in range(rng.randint(1, 4)):
         piece = pieces[rng.randint(len(pieces))] / 255.
         tiles = piece.reshape(4, 7, 4, 7).transpose(0, 2, 1, 3).reshape(16, 7, 7)[rng.permutation(16)]
         scrap = tiles.reshape(4, 4, 7, 7).transpose(0, 2, 1, 3).reshape(28, 28)
-        edge = rng.randint(20, 60)
+        edge = rng.randint(round(20 * scale), round(60 * scale))
         paint(rng, canvas, resize(scrap, edge, edge), rng.randint(canvas.shape[0] - edge), rng.randint(canvas.shape[1] - edge))
 
 
@@ -106,16 +119,17 @@ def covered(box: tuple, others: list[tuple]) -> float:
     return max((common / smaller for common, smaller in shared), default=0)
 
 
-def draw(rng: np.random.RandomState, pieces: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, list[Box]]:
+def draw(rng: np.random.RandomState, pieces: np.ndarray, labels: np.ndarray, scene: Scene) -> tuple[np.ndarray, list[Box]]:
     """A canvas [height][width][3] of bytes and its boxes."""
-    width, height = SIZES[rng.randint(len(SIZES))]
+    scale = scene.scale()
+    width, height = (round(n * scale) for n in SIZES[rng.randint(len(SIZES))])
     canvas = ground(rng, height, width)
-    add_shapes(rng, canvas)
-    add_scraps(rng, canvas, pieces)
+    add_shapes(rng, canvas, scale)
+    add_scraps(rng, canvas, pieces, scale)
     placed, boxes = [], []
-    for _ in range(rng.randint(1, MOST_PIECES + 1)):
+    for _ in range(rng.randint(1, scene.pieces + 1)):
         number = rng.randint(len(pieces))
-        piece = scaled(rng, pieces[number] / 255.)
+        piece = scaled(rng, pieces[number] / 255., scene.edges)
         h, w = piece.shape
         for _ in range(8):  # a canvas may be too full
             left, top = rng.randint(width - w + 1), rng.randint(height - h + 1)
@@ -140,7 +154,7 @@ def png(image: np.ndarray) -> bytes:
             + chunk(b"IDAT", zlib.compress(rows.tobytes(), 1)) + chunk(b"IEND", b""))
 
 
-def make(source: pathlib.Path, out: pathlib.Path, counts: dict[str, int], seed: int, any_data: bool) -> str:
+def make(source: pathlib.Path, out: pathlib.Path, counts: dict[str, int], seed: int, scene: Scene, any_data: bool) -> str:
     detection_set.darknet_name(out)
     files, parts = {}, {}
     progress = fashion.Progress(sum(counts.values()))
@@ -148,13 +162,22 @@ def make(source: pathlib.Path, out: pathlib.Path, counts: dict[str, int], seed: 
         pieces, labels = fashion.read_part(source, stem, any_data)
         parts[part] = []
         for i in range(counts[part]):
-            image, boxes = draw(np.random.RandomState([seed, stream, i]), pieces, labels)
+            image, boxes = draw(np.random.RandomState([seed, stream, i]), pieces, labels, scene)
             parts[part].append(Picture(f"{part}{i:05d}.png", boxes))
             files[parts[part][-1].name] = png(image)
             progress.add()
     data = detection_set.write(out, parts, [name for _, name in fashion.CLASSES], lambda picture, path: path.write_bytes(files[picture.name]))
     boxes = {part: sum(len(p.boxes) for p in pictures) for part, pictures in parts.items()}
     return ", ".join(f"{counts[part]} {part} images with {boxes[part]} boxes" for part in PARTS) + f": {data}"
+
+
+def check(scene: Scene) -> None:
+    if not 64 <= scene.canvas <= 1024:
+        raise Failure(f"--canvas {scene.canvas}: must be from 64 to 1024")
+    if not 8 <= scene.edges[0] <= scene.edges[1] <= scene.narrowest():
+        raise Failure(f"--edges {scene.edges[0]} {scene.edges[1]}: must be from 8 to {scene.narrowest()}, the narrowest canvas, the smaller one first")
+    if not 1 <= scene.pieces <= 20:
+        raise Failure(f"--pieces {scene.pieces}: must be from 1 to 20")
 
 
 def main() -> int:
@@ -164,6 +187,9 @@ def main() -> int:
     parser.add_argument("--train", type=int, default=4000, help="images to train with (default: %(default)s)")
     parser.add_argument("--valid", type=int, default=500, help="images to measure with (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--canvas", type=int, default=Scene().canvas, help="pixels of the square canvas; the others in proportion (default: %(default)s)")
+    parser.add_argument("--edges", type=int, nargs=2, default=Scene().edges, metavar=("FROM", "TO"), help="pixels of a piece's longer edge (default: 20 120)")
+    parser.add_argument("--pieces", type=int, default=Scene().pieces, help="the most pieces on a canvas (default: %(default)s)")
     parser.add_argument("--any", action="store_true", help="accept other IDX files of ten classes than Fashion-MNIST's own")
     arguments = parser.parse_args()
     source = arguments.source or next((pathlib.Path(s) for s in fashion.SOURCES if pathlib.Path(s).is_dir()), pathlib.Path(fashion.SOURCES[-1]))
@@ -172,7 +198,9 @@ def main() -> int:
             raise Failure(f"--train {arguments.train} --valid {arguments.valid}: must be from 1 to 99999")
         if not 0 <= arguments.seed < 2 ** 32:
             raise Failure(f"--seed {arguments.seed}: must be from 0 to {2 ** 32 - 1}")
-        print(make(source, arguments.out, {"train": arguments.train, "valid": arguments.valid}, arguments.seed, arguments.any))
+        scene = Scene(arguments.canvas, tuple(arguments.edges), arguments.pieces)
+        check(scene)
+        print(make(source, arguments.out, {"train": arguments.train, "valid": arguments.valid}, arguments.seed, scene, arguments.any))
     except (Failure, fashion.Failure) as failure:
         print(failure, file=sys.stderr)
         return 1
