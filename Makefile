@@ -243,11 +243,16 @@ setup:
 
 # ---- demo, paper, tests, bench ---------------------------------------------
 
-.PHONY: demo paper test test-gpu bench bench-gpu check-patches golden docs install clean help
+.PHONY: demo demo-detector paper test test-gpu bench bench-gpu check-patches golden docs install clean help
 demo:
 	@scripts/setup.sh build blas demo
 	@$(MAKE) --no-print-directory all
 	@PYTHON=$(PYTHON) scripts/demo.sh
+
+demo-detector:
+	@scripts/setup.sh build blas demo
+	@$(MAKE) --no-print-directory all
+	@PYTHON=$(PYTHON) scripts/demo_detector.sh
 
 paper:
 	@scripts/setup.sh build blas demo
@@ -303,6 +308,7 @@ help:
 	@sed -n 's/^#H //p' $(firstword $(MAKEFILE_LIST))
 #H make                    build/darknet: Debian's Darknet, patched, with the plugin; build/kure-run
 #H make demo               the whole story on Fashion-MNIST in under ten minutes: build/demo/report.html
+#H make demo-detector      the same of a detector, in AP: build/demo-detector/report.html
 #H make test               everything that must hold, from nothing
 #H make paper              README's tables, three seeds: the demo, the paper's ablations, then quantization-aware training (hours)
 #H make bench              speed, as ratios measured in one run

@@ -12,6 +12,7 @@
 # last checkpoint.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/demo_steps.sh
 
 build=${BUILD:-build}
 seed=1
@@ -32,9 +33,6 @@ declare -A settings=(
 )
 models="baseline control kure"
 
-fail() { echo "demo: $*" >&2; exit 1; }
-number() { [[ "$2" =~ ^[0-9]+$ ]] || fail "$1 $2: must be a whole number"; }
-
 while [ $# -gt 0 ]; do
     [ $# -gt 1 ] || [ "$1" = --help ] || fail "$1: unknown option or its value is missing (--help)"
     case $1 in
@@ -50,139 +48,19 @@ done
 count=()
 [ "$images" = 0 ] || count=(--images "$images")
 
-[ -x "$darknet" ] || fail "$darknet is missing: run 'make' first"
-. scripts/sysroot.sh
-mkdir -p "$out"/{backup,stamps,points,logs}
-exec 9>"$out/stamps/lock" # held by the trainings as well, should this script die before them
-flock -n 9 || fail "another run is at work in $out"
-
-# ---- progress, interruption ------------------------------------------------
-
-elapsed() { printf '%d:%02d' $((SECONDS / 60)) $((SECONDS % 60)); }
-stage() { echo "[$(elapsed)] $*"; }
-
-child=
-stopped=
-trap 'stopped=130' INT # reaches the child as well: the terminal sends it to both
-trap 'stopped=143; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
-
-# run SHOW LOG COMMAND...: waits for the command's end, also under Ctrl-C. Its messages go to
-# LOG; on a terminal all of them go there (SHOW = all) or only the progress (SHOW = progress).
-run() {
-    local show=$1 log=$2 status
-    shift 2
-    if ! [ -t 1 ] || ! [ -t 2 ]; then
-        (trap - INT TERM; exec "$@") >>"$log" 2>&1 &
-    elif [ "$show" = all ]; then
-        (trap - INT TERM; exec "$@") &
-    else
-        (trap - INT TERM; exec "$@") >>"$log" &
-    fi
-    child=$!
-    while :; do
-        status=0
-        wait "$child" || status=$?
-        kill -0 "$child" 2>/dev/null || break
-    done
-    child=
-    if [ -n "$stopped" ]; then
-        echo "[$(elapsed)] Stopped. Run the same command again to go on from here." >&2
-        exit "$stopped"
-    fi
-    [ $status = 0 ] && return
-    [ -t 2 ] || tail -n 3 "$log" >&2
-    fail "'$*' failed (status $status)$([ -t 2 ] || echo "; its messages are in $log")"
-}
+trainer=classifier
+data=$out/fashion.data
+images_mark=$pictures/complete.json
+begin_run
 
 # ---- steps -----------------------------------------------------------------
-
-# Hash of words and of the files among them.
-key_of() {
-    local word
-    for word in "$@"; do
-        echo "$word"
-        [ ! -f "$word" ] || sha256sum <"$word"
-    done | sha256sum | cut -c1-32
-}
-
-is_done() { [ -e "$3" ] && [ "$(cat "$out/stamps/$1" 2>/dev/null)" = "$2" ]; }
-mark_done() { echo "$2" >"$out/stamps/$1.tmp" && mv "$out/stamps/$1.tmp" "$out/stamps/$1"; }
 
 prepare_images() {
     local result
     stage "Preparing the images"
     result=$("$python" scripts/prepare_fashion_mnist.py --out "$pictures") || exit
     echo "       $result"
-    sed "s#^backup=.*#backup=$out/backup#" "$pictures/fashion.data" >"$out/fashion.data"
-}
-
-# The cfg of a model with this run's seed and log.
-write_cfg() {
-    sed -e "s#^seed=.*#seed=$seed#" -e "s#^log=.*#log=$out/$1.log.csv#" "$2" >"$out/$1.cfg.tmp"
-    cmp -s "$out/$1.cfg.tmp" "$out/$1.cfg" || cp "$out/$1.cfg.tmp" "$out/$1.cfg"
-    rm "$out/$1.cfg.tmp"
-}
-
-value_of() { sed -n "s/^$1=//p" "$2" | head -n 1; }
-
-# newest_checkpoint PATH CFG: of those that have updates left; Darknet refuses one of the last update.
-newest_checkpoint() {
-    local file images
-    images=$(($(value_of batch "$2") * $(value_of max_batches "$2")))
-    # shellcheck disable=SC2012
-    ls -t "$1".backup "$1".weights "$1"_*.weights 2>/dev/null | while read -r file; do
-        # bytes 12 to 19 of a weights file: how many images were trained on
-        [ "$(od -An -tu8 -j12 -N8 "$file")" -ge "$images" ] || { echo "$file"; break; }
-    done || true
-}
-
-# train NAME WHAT [WEIGHTS]: from nothing, or a new schedule from WEIGHTS
-train() {
-    local name=$1 what=$2 weights=${3:-} key checkpoint=
-    local made=$out/backup/$name
-    key=$(key_of "$darknet" "$out/$name.cfg" "$pictures"/complete.json ${weights:+"$weights"})
-    if is_done "$name" "$key" "$out/$name.weights"; then
-        stage "$what: already trained"
-        return
-    fi
-    if [ "$(cat "$out/stamps/$name.begun" 2>/dev/null)" = "$key" ]; then
-        checkpoint=$(newest_checkpoint "$made" "$out/$name.cfg")
-    fi
-    if [ -n "$checkpoint" ]; then
-        stage "$what: going on from $checkpoint"
-        run all "$out/$name.out" "$darknet" classifier train "$out/fashion.data" "$out/$name.cfg" "$checkpoint"
-    else
-        stage "$what"
-        rm -f "$made".* "$made"_* "$out/$name".{out,log.csv,weights,weights.kure}
-        mark_done "$name.begun" "$key"
-        run all "$out/$name.out" "$darknet" classifier train "$out/fashion.data" "$out/$name.cfg" ${weights:+"$weights" -clear}
-    fi
-    cp "$made.weights.kure" "$out/$name.weights.kure"
-    cp "$made.weights" "$out/$name.weights.tmp" && mv "$out/$name.weights.tmp" "$out/$name.weights"
-    mark_done "$name" "$key"
-    rm -f "$made".* "$made"_*
-}
-
-# table STEP FILE COMMAND...: a command that writes a table with --csv
-table() {
-    local step=$1 file=$2 key
-    shift 2
-    key=$(key_of "$@" "$pictures"/complete.json)
-    is_done "$step" "$key" "$file" && return
-    run progress "$out/logs/$step.out" "$@" --csv "$file"
-    mark_done "$step" "$key"
-}
-
-# sweep STEP FILE COMMAND...: the same for a sweep, which goes on from what its file holds
-sweep() {
-    local step=$1 file=$2 key
-    shift 2
-    key=$(key_of "$@" "$pictures"/complete.json)
-    is_done "$step" "$key" "$file" && return
-    [ "$(cat "$out/stamps/$step.begun" 2>/dev/null)" = "$key" ] || rm -f "$file"
-    mark_done "$step.begun" "$key"
-    run progress "$out/logs/$step.out" "$@" --csv "$file"
-    mark_done "$step" "$key"
+    sed "s#^backup=.*#backup=$out/backup#" "$pictures/fashion.data" >"$data"
 }
 
 evaluate() {
@@ -191,9 +69,9 @@ evaluate() {
     stage "Evaluating $name at $bits bits and step ratios 0.5 to 2, per tensor and per channel"
     table "stats-$name" "$out/$name.stats.csv" "$darknet" kure stats "${network[@]}" --weight-truncation mse --weight-granularity tensor
     for setting in raw channel; do
-        sweep "bits-$name-$setting" "$out/points/$name-$setting-bits.csv" "$darknet" kure sweep "${network[@]}" "$out/fashion.data" \
+        sweep "bits-$name-$setting" "$out/points/$name-$setting-bits.csv" "$darknet" kure sweep "${network[@]}" "$data" \
             --quantize "${settings[$setting]}" --weight-bits $bits --weight-step-ratio $ratios "${count[@]}"
-        sweep "steps-$name-$setting" "$out/points/$name-$setting-steps.csv" "$darknet" kure sweep "${network[@]}" "$out/fashion.data" \
+        sweep "steps-$name-$setting" "$out/points/$name-$setting-steps.csv" "$darknet" kure sweep "${network[@]}" "$data" \
             --quantize "${settings[$setting]}" --weight-bits $low_bits --weight-step-ratio $wide_ratios "${count[@]}"
     done
 }
@@ -221,26 +99,23 @@ write_report() {
     "$python" scripts/report.py "${files[@]}" -o "$out/report.html"
 }
 
-# cell FILE COLUMN: of a table's first row
-cell() { awk -F, -v column="$2" 'NR == 1 { for (i = 1; i <= NF; ++i) if ($i == column) n = i } NR == 2 { print $n }' "$1"; }
-
 # bundle FOLDER BITS: the KURE model as integers for onnxruntime, with weights of that many bits; its row of edge.csv
 bundle() {
     local folder=$out/$1 name=kure-${2}bit key file
     local network=("$out/$name.cfg" "$out/$name.weights")
     { cat "$out/kure.cfg"; printf '\n[quantization]\nprofile=onnx\nweight_bits=%d\n' "$2"; } >"${network[0]}"
     cp "$out/kure.weights" "${network[1]}"
-    key=$(key_of "$darknet" "${network[@]}" "$pictures"/complete.json)
+    key=$(key_of "$darknet" "${network[@]}" "$images_mark")
     if ! is_done "$1" "$key" "$folder"; then
         rm -f "${network[1]}.kure"
-        run progress "$out/logs/$1.out" "$darknet" kure calibrate "${network[@]}" "$out/fashion.data"
-        run progress "$out/logs/$1.out" "$darknet" kure export "${network[@]}" --data "$out/fashion.data" --force -o "$folder"
+        run progress "$out/logs/$1.out" "$darknet" kure calibrate "${network[@]}" "$data"
+        run progress "$out/logs/$1.out" "$darknet" kure export "${network[@]}" --data "$data" --force -o "$folder"
         run progress "$out/logs/$1.out" "$darknet" kure verify "$folder"
         mark_done "$1" "$key"
     fi
     file=$out/points/$name
-    table "$name-simulated" "$file-simulated.csv" "$darknet" kure eval "${network[@]}" "$out/fashion.data" --simulate "${count[@]}"
-    table "$name-integer" "$file-integer.csv" "$darknet" kure eval "${network[@]}" "$out/fashion.data" --integer "${count[@]}"
+    table "$name-simulated" "$file-simulated.csv" "$darknet" kure eval "${network[@]}" "$data" --simulate "${count[@]}"
+    table "$name-integer" "$file-integer.csv" "$darknet" kure eval "${network[@]}" "$data" --integer "${count[@]}"
     echo "$1,$(cell "$file-integer.csv" weight_bits),$(cell "$file-integer.csv" activation_bits),$(cell "$out/points/kure-float.csv" top1),$(
         cell "$file-simulated.csv" top1),$(cell "$file-integer.csv" top1),$(stat -c %s "$out/kure.weights"),$(stat -c %s "$folder/model.kure")" >>"$out/edge.csv.tmp"
 }
@@ -248,7 +123,7 @@ bundle() {
 # The KURE model as float, as simulated and as integers; bytes of kure.weights and of model.kure.
 export_kure() {
     stage "Exporting the KURE model as integers, weights of 8 and of 4 bits"
-    table kure-float "$out/points/kure-float.csv" "$darknet" kure eval "$out/kure.cfg" "$out/kure.weights" "$out/fashion.data" "${count[@]}"
+    table kure-float "$out/points/kure-float.csv" "$darknet" kure eval "$out/kure.cfg" "$out/kure.weights" "$data" "${count[@]}"
     echo "bundle,weight_bits,activation_bits,float_top1,simulated_top1,integer_top1,weights_bytes,model_bytes" >"$out/edge.csv.tmp"
     bundle kure.edge 8
     bundle kure-4bit.edge 4

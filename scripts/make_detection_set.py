@@ -3,7 +3,7 @@
 
 Each canvas has a coloured, uneven ground, bars and ellipses, scrambled pieces that are no
 object, and 1 to 6 whole ones of 20 to 120 pixels, tinted, some a little covered; boxes are
-tight; --canvas, --edges and --pieces make other ones. Training pieces go to train, test pieces to valid. The same pixels for the same
+tight; --canvas, --edges and --pieces make other ones, --groups five classes of the ten. Training pieces go to train, test pieces to valid. The same pixels for the same
 seed anywhere: NumPy's legacy generator, whose numbers never change, and no library that scales
 or draws. Test: tests/test_detection_data.py
 """
@@ -22,6 +22,7 @@ from detection_set import Box, Failure, Picture
 
 CANVAS = 208         # pixels of the square one
 SIZES = ((224, 192), (192, 224), (208, 208), (256, 160))  # width, height of canvases where it has those
+GROUPS = (("top", (0, 2, 4, 6)), ("trouser", (1,)), ("dress", (3,)), ("shoe", (5, 7, 9)), ("bag", (8,)))  # of Fashion-MNIST's classes
 MOST_COVERED = 0.25  # share of a box that pieces in front of it may cover
 INK = 0.08           # intensity from which a pixel belongs to a piece
 PARTS = {"train": ("train", 0), "valid": ("test", 1)}  # of Fashion-MNIST; number of the stream
@@ -154,19 +155,23 @@ def png(image: np.ndarray) -> bytes:
             + chunk(b"IDAT", zlib.compress(rows.tobytes(), 1)) + chunk(b"IEND", b""))
 
 
-def make(source: pathlib.Path, out: pathlib.Path, counts: dict[str, int], seed: int, scene: Scene, any_data: bool) -> str:
+def make(source: pathlib.Path, out: pathlib.Path, counts: dict[str, int], seed: int, scene: Scene, groups: bool, any_data: bool) -> str:
     detection_set.darknet_name(out)
-    files, parts = {}, {}
+    files, parts, names = {}, {}, [name for _, name in fashion.CLASSES]
+    if groups:
+        names = [name for name, _ in GROUPS]
+        group_of = np.array([next(g for g, (_, members) in enumerate(GROUPS) if k in members) for k in range(len(fashion.CLASSES))])
     progress = fashion.Progress(sum(counts.values()))
     for part, (stem, stream) in PARTS.items():
         pieces, labels = fashion.read_part(source, stem, any_data)
         parts[part] = []
+        labels = group_of[labels] if groups else labels
         for i in range(counts[part]):
             image, boxes = draw(np.random.RandomState([seed, stream, i]), pieces, labels, scene)
             parts[part].append(Picture(f"{part}{i:05d}.png", boxes))
             files[parts[part][-1].name] = png(image)
             progress.add()
-    data = detection_set.write(out, parts, [name for _, name in fashion.CLASSES], lambda picture, path: path.write_bytes(files[picture.name]))
+    data = detection_set.write(out, parts, names, lambda picture, path: path.write_bytes(files[picture.name]))
     boxes = {part: sum(len(p.boxes) for p in pictures) for part, pictures in parts.items()}
     return ", ".join(f"{counts[part]} {part} images with {boxes[part]} boxes" for part in PARTS) + f": {data}"
 
@@ -190,6 +195,7 @@ def main() -> int:
     parser.add_argument("--canvas", type=int, default=Scene().canvas, help="pixels of the square canvas; the others in proportion (default: %(default)s)")
     parser.add_argument("--edges", type=int, nargs=2, default=Scene().edges, metavar=("FROM", "TO"), help="pixels of a piece's longer edge (default: 20 120)")
     parser.add_argument("--pieces", type=int, default=Scene().pieces, help="the most pieces on a canvas (default: %(default)s)")
+    parser.add_argument("--groups", action="store_true", help=f"classes {', '.join(name for name, _ in GROUPS)} instead of Fashion-MNIST's ten")
     parser.add_argument("--any", action="store_true", help="accept other IDX files of ten classes than Fashion-MNIST's own")
     arguments = parser.parse_args()
     source = arguments.source or next((pathlib.Path(s) for s in fashion.SOURCES if pathlib.Path(s).is_dir()), pathlib.Path(fashion.SOURCES[-1]))
@@ -200,7 +206,7 @@ def main() -> int:
             raise Failure(f"--seed {arguments.seed}: must be from 0 to {2 ** 32 - 1}")
         scene = Scene(arguments.canvas, tuple(arguments.edges), arguments.pieces)
         check(scene)
-        print(make(source, arguments.out, {"train": arguments.train, "valid": arguments.valid}, arguments.seed, scene, arguments.any))
+        print(make(source, arguments.out, {"train": arguments.train, "valid": arguments.valid}, arguments.seed, scene, arguments.groups, arguments.any))
     except (Failure, fashion.Failure) as failure:
         print(failure, file=sys.stderr)
         return 1

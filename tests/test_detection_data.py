@@ -101,6 +101,33 @@ def test_boxes_of_the_set(pieces, tmp_path):
     assert data["classes"] == "10" and len((tmp_path / data["names"]).read_text().splitlines()) == 10
 
 
+def test_other_scenes(pieces, tmp_path):
+    """--canvas, --edges, --pieces; --groups changes the classes and nothing else."""
+    scene = ("--canvas", 104, "--edges", 36, 72, "--pieces", 2)
+    succeed(make(pieces, tmp_path, *scene))
+    succeed(make(pieces, tmp_path, *scene, "--groups", out="groups"))
+    assert pixels(tmp_path / "set") == pixels(tmp_path / "groups")
+    group_of = {"T-shirt/top": "top", "Pullover": "top", "Coat": "top", "Shirt": "top", "Sandal": "shoe", "Sneaker": "shoe", "Ankle boot": "shoe"}
+    names = [(tmp_path / name / "names.txt").read_text().splitlines() for name in ("set", "groups")]
+    assert names[1] == ["top", "trouser", "dress", "shoe", "bag"] and data_of(tmp_path / "groups/groups.data")["classes"] == "5"
+    for part in ("train", "valid"):
+        ten, five = read(tmp_path / "set", part), read(tmp_path / "groups", part)
+        assert ten.keys() == five.keys()
+        for name in ten:
+            width, height = Image.open(tmp_path / "set/images" / name).size
+            assert (width, height) in ((112, 96), (96, 112), (104, 104), (128, 80)) and 1 <= len(ten[name]) <= 2
+            for a, b in zip(ten[name], five[name], strict=True):
+                assert names[1][b[0]] == group_of.get(names[0][a[0]], names[0][a[0]].lower()) and a[1:] == b[1:]
+                assert 28 <= max(a[3] * width, a[4] * height) <= 72.5
+
+
+def test_scenes_that_cannot_be(pieces, tmp_path):
+    for options, word in ((("--canvas", 63), "--canvas 63"), (("--canvas", 104, "--edges", 20, 90), "--edges 20 90"), (("--edges", 60, 50), "--edges 60 50"),
+                          (("--pieces", 0), "--pieces 0")):
+        refuse(make(pieces, tmp_path, *options), word)
+        assert not (tmp_path / "set").exists()
+
+
 def test_a_set_is_not_written_over(pieces, tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set/mine").write_text("")
