@@ -176,13 +176,13 @@ def test_error_in_the_middle(gpu, pictures, tmp_path):
     assert (tmp_path / "net.weights").read_bytes() == saved
 
 
-@pytest.mark.parametrize("what", ("[quantization]\n", "relu6"))
-def test_not_on_the_gpu_yet(what, gpu, pictures, tmp_path):
-    cfg = networks.classifier(dict(max_batches=2))
-    cfg = cfg.replace("activation=leaky", "activation=relu6", 1) if what == "relu6" else cfg.replace("[convolutional]", what + "[convolutional]", 1)
+@pytest.mark.parametrize("activation", ("relu6", "leaky\nslope=0.2"))
+def test_not_on_the_gpu_yet(activation, gpu, pictures, tmp_path):
+    cfg = networks.classifier(dict(max_batches=2)).replace("activation=leaky", f"activation={activation}", 1)
     (tmp_path / "net.cfg").write_text(cfg)
     command = ("classifier", "train", pictures / "classes.data", "net.cfg")
-    programs.refuse(gpu.darknet(tmp_path, *command), "do not run on the GPU in this version: add -nogpu")
+    what = "activation=relu6" if activation == "relu6" else "slope="
+    programs.refuse(gpu.darknet(tmp_path, *command), f"net.cfg: layer 0 [convolutional]: {what} does not run on the GPU in this version: add -nogpu")
     assert not list(tmp_path.glob("*.weights*"))
     programs.succeed(gpu.darknet(tmp_path, *command, "-nogpu"))
 

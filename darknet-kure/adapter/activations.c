@@ -10,10 +10,7 @@
 
 static const double MOMENTUM = 0.1; /* of the moving averages, PyTorch's */
 
-/* Calls function(group, offset, count) for the pieces of a minibatch of `l`. */
-typedef void piece_function(void *context, int group, size_t offset, size_t count);
-
-static void each_piece(const struct kure_activation_quantizer *a, const layer *l, piece_function *function, void *context)
+void kure_activation_each_piece(const struct kure_activation_quantizer *a, const layer *l, kure_piece_function *function, void *context)
 {
     size_t outputs = (size_t)l->outputs, batch = (size_t)l->batch;
     if (!a->head_rows) {
@@ -124,7 +121,7 @@ static void observe_piece(void *context, int group, size_t offset, size_t count)
 enum kure_status kure_activation_observe(struct kure_activation_quantizer *a, const layer *l, const float *x, struct kure_error *error)
 {
     struct pass p = {.a = a, .x = x};
-    each_piece(a, l, observe_piece, &p);
+    kure_activation_each_piece(a, l, observe_piece, &p);
     if (!p.nonfinite) return KURE_OK;
     return kure_fail(error, KURE_ERROR_INPUT, "%llu of %zu outputs are not finite", (unsigned long long)p.nonfinite,
                      (size_t)l->outputs * (size_t)l->batch);
@@ -319,7 +316,7 @@ void kure_activation_quantize(const struct kure_activation_quantizer *a, const l
                               const struct kure_noise *noise)
 {
     struct pass p = {.a = (struct kure_activation_quantizer *)(uintptr_t)a, .x = x, .y = y, .noise = *noise};
-    each_piece(a, l, quantize_piece, &p);
+    kure_activation_each_piece(a, l, quantize_piece, &p);
 }
 
 static void mask_piece(void *context, int group, size_t offset, size_t count)
@@ -348,6 +345,6 @@ void kure_activation_mask(struct kure_activation_quantizer *a, const layer *l, c
         p.features[0] = outputs / (size_t)a->head_rows * (size_t)a->head_boxes;
         p.features[1] = outputs - p.features[0];
     }
-    each_piece(a, l, mask_piece, &p);
+    kure_activation_each_piece(a, l, mask_piece, &p);
     a->has_gradient = is_learned(a);
 }

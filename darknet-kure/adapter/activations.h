@@ -63,6 +63,10 @@ KURE_CHECKED enum kure_status kure_activation_init(struct kure_activation_quanti
                                                    struct kure_error *error);
 void kure_activation_free(struct kure_activation_quantizer *a);
 
+/* Calls function(context, group, offset, count) for the pieces of a minibatch of `l`, one behind the other. */
+typedef void kure_piece_function(void *context, int group, size_t offset, size_t count);
+void kure_activation_each_piece(const struct kure_activation_quantizer *a, const layer *l, kure_piece_function *function, void *context);
+
 /* x: the outputs of `l` for the whole minibatch, [batch][rows][plane].
  * KURE_ERROR_INPUT: values that are not finite. */
 KURE_CHECKED enum kure_status kure_activation_observe(struct kure_activation_quantizer *a, const layer *l, const float *x,

@@ -21,6 +21,10 @@ void pull_convolutional_layer(layer l);
 void pull_connected_layer(layer l);
 void push_convolutional_layer(layer l);
 void push_connected_layer(layer l);
+
+/* src/activations.h */
+void activate_array_gpu(float *x, int n, ACTIVATION a);
+void gradient_array_gpu(float *x, int n, ACTIVATION a, float *delta);
 #endif
 
 int yolo_num_detections(layer l, float thresh); /* src/yolo_layer.h */

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "simulation.h"
+#include "simulate_cuda.h"
 
 /* room[0..size) of floats, kept from call to call */
 static void ensure_room(float **room, size_t *capacity, size_t size)
@@ -58,16 +58,13 @@ static void activation_gradient(const struct simulated_layer *s, const float *x,
     }
 }
 
-/* Random numbers of stochastic rounding: a stream of its own for every update, layer and use. */
-static struct kure_noise noise_of(const struct kure_network *k, long long update, int layer_number, int use)
+struct kure_noise kure_simulate_noise(const struct kure_network *k, long long update, int layer_number, int use)
 {
     long long seed = k->options.net.seed < 0 ? 0 : k->options.net.seed;
     return (struct kure_noise){.seed = (uint64_t)seed, .stream = ((uint64_t)update << 20 | (uint64_t)layer_number << 4 | (uint64_t)use)};
 }
 
-enum { USE_WEIGHTS, USE_BEFORE, USE_AFTER, USE_SAMPLE, USE_INPUT };
-
-static int is_on(const struct kure_network *k)
+int kure_simulate_is_on(const struct kure_network *k)
 {
     return !k->simulation->observing && k->simulation->update >= k->plan.quantization.start;
 }
@@ -94,7 +91,7 @@ static void refresh_weights(struct kure_network *k, int i)
     if (!s->weights.q.bits) return;
     struct kure_tensor t = kure_tensor_of(&k->net->layers[i], k->simulation->room);
     long long update = k->simulation->update;
-    s->weights.noise = noise_of(k, update, i, USE_WEIGHTS);
+    s->weights.noise = kure_simulate_noise(k, update, i, USE_WEIGHTS);
     s->weights.frozen = is_frozen(k, s);
     if (kure_weights_refresh(&s->weights, &t, update, (int)k->plan.quantization.every, &k->simulation->rate, &error) != KURE_OK) {
         kure_simulation_stop(k, i, &error);
@@ -146,7 +143,7 @@ static void share_ranges(struct kure_network *k)
 static void select_quantizers(struct kure_network *k)
 {
     const struct kure_sample *sample = &k->plan.quantization.sample;
-    struct kure_noise noise = noise_of(k, k->simulation->update, 0, USE_SAMPLE);
+    struct kure_noise noise = kure_simulate_noise(k, k->simulation->update, 0, USE_SAMPLE);
     double drawn[KURE_SAMPLE_ITEMS];
     struct kure_error error;
     kure_sample_draw(sample, noise.seed, noise.stream, drawn);
@@ -186,14 +183,16 @@ static long long update_of(const struct kure_network *k, const network *net)
     return (long long)((*net->seen - (net->train ? (size_t)net->batch : 0)) / k->simulation->images);
 }
 
-static void begin_minibatch(struct kure_network *k, const network *net)
+void kure_simulate_begin(struct kure_network *k, const network *net)
 {
     struct kure_simulation *s = k->simulation;
     int drawing = k->plan.quantization.sample.text && net->train;
     long long update = update_of(k, net);
     if (update != s->update || s->stale || drawing != s->drawing) {
+        kure_cuda_simulation_collect(k);
         use_update(k, update, drawing);
-        for (int i = 0; i < k->plan.count; ++i) refresh_weights(k, i);
+        if (s->cuda) kure_cuda_simulation_refresh(k);
+        for (int i = 0; !s->cuda && i < k->plan.count; ++i) refresh_weights(k, i);
     }
     if (!net->train) return;
     set_rate(k);
@@ -243,13 +242,13 @@ static void pass_quantizer(struct kure_network *k, struct kure_activation_quanti
         }
     }
     if (train) begin_own_slot(k, a, l, number, use, x);
-    if (!kure_activation_ready(a) && is_on(k)) {
+    if (!kure_activation_ready(a) && kure_simulate_is_on(k)) {
         snprintf(error.text, sizeof error.text, "the file .kure beside the weights is missing, or has no range for this quantizer: ranges come "
                  "with training or from 'darknet kure calibrate CFG WEIGHTS DATA'");
         kure_simulation_stop(k, number, &error);
     }
-    struct kure_noise noise = noise_of(k, k->simulation->update, number, use);
-    if (is_on(k)) kure_activation_quantize(a, l, x, y, &noise);
+    struct kure_noise noise = kure_simulate_noise(k, k->simulation->update, number, use);
+    if (kure_simulate_is_on(k)) kure_activation_quantize(a, l, x, y, &noise);
     else if (x != y) memcpy(y, x, n * sizeof(float));
 }
 
@@ -257,9 +256,9 @@ static void quantize_input(struct kure_network *k, network *net)
 {
     struct kure_simulation *s = k->simulation;
     size_t n = (size_t)net->inputs * (size_t)net->batch;
-    if (!k->plan.input.bits || !is_on(k)) return;
+    if (!k->plan.input.bits || !kure_simulate_is_on(k)) return;
     ensure_room(&s->input, &s->input_size, n);
-    struct kure_noise noise = noise_of(k, s->update, 0, USE_INPUT);
+    struct kure_noise noise = kure_simulate_noise(k, s->update, 0, USE_INPUT);
     kure_fake_quantize(net->input, s->input, n, k->plan.input_scale, &k->plan.input, &noise);
     net->input = s->input;
 }
@@ -288,10 +287,10 @@ void kure_simulate_forward(layer l, network net)
     struct kure_network *k = l.kure;
     int i = net.index, n = l.outputs * l.batch;
     struct simulated_layer *s = &k->simulation->layers[i];
-    if (i == 0) begin_minibatch(k, &net);
+    if (i == 0) kure_simulate_begin(k, &net);
     if (i == 0) quantize_input(k, &net);
     layer own = l;
-    if (s->weights.q.bits && is_on(k)) use_weights(s, &own);
+    if (s->weights.q.bits && kure_simulate_is_on(k)) use_weights(s, &own);
     if (!has_outputs(s)) {
         s->forward(own, net);
         return;
@@ -302,7 +301,7 @@ void kure_simulate_forward(layer l, network net)
     }
     own.activation = LINEAR;
     s->forward(own, net);
-    if (!net.train && is_on(k)) kure_target_biases(k, i, &l, own.output);
+    if (!net.train && kure_simulate_is_on(k)) kure_target_biases(k, i, &l, own.output);
     const float *x = own.output;
     if (s->activation != LINEAR) {
         if (s->before.q.bits) pass_quantizer(k, &s->before, &l, i, USE_BEFORE, net.train, x, l.output);
@@ -312,7 +311,7 @@ void kure_simulate_forward(layer l, network net)
     }
     const float *activated = keep_for_target(k, i, x, (size_t)n);
     if (s->after.q.bits) pass_quantizer(k, &s->after, &l, i, USE_AFTER, net.train, x, l.output);
-    if (activated && is_on(k)) kure_target_outputs(k, i, activated, l.output, (size_t)n, l.h * l.w);
+    if (activated && kure_simulate_is_on(k)) kure_target_outputs(k, i, activated, l.output, (size_t)n, l.h * l.w);
 }
 
 /* delta of the output -> delta of the raw output. The way forward is gone again up to
@@ -320,9 +319,9 @@ void kure_simulate_forward(layer l, network net)
 static void backward_outputs(struct kure_network *k, struct simulated_layer *s, const layer *l, int i)
 {
     struct kure_simulation *all = k->simulation;
-    int n = l->outputs * l->batch, quantized = is_on(k) && s->after.q.bits;
+    int n = l->outputs * l->batch, quantized = kure_simulate_is_on(k) && s->after.q.bits;
     const float *x = s->raw;
-    struct kure_noise before = noise_of(k, all->update, i, USE_BEFORE), after = noise_of(k, all->update, i, USE_AFTER);
+    struct kure_noise before = kure_simulate_noise(k, all->update, i, USE_BEFORE), after = kure_simulate_noise(k, all->update, i, USE_AFTER);
     if (!quantized) {
         activation_gradient(s, l->output, n, l->delta);
         return;
@@ -345,13 +344,13 @@ void kure_simulate_backward(layer l, network net)
     int i = net.index;
     struct simulated_layer *s = &k->simulation->layers[i];
     layer own = l;
-    if (i == 0 && k->plan.input.bits && is_on(k)) net.input = k->simulation->input;
+    if (i == 0 && k->plan.input.bits && kure_simulate_is_on(k)) net.input = k->simulation->input;
     if (has_outputs(s)) {
         backward_outputs(k, s, &l, i);
         own.output = s->raw;
         own.activation = LINEAR;
     }
-    if (!s->weights.q.bits || !is_on(k)) {
+    if (!s->weights.q.bits || !kure_simulate_is_on(k)) {
         s->backward(own, net);
         return;
     }

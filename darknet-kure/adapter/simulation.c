@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "evaluate.h"
-#include "simulation.h"
+#include "simulate_cuda.h"
 
 void kure_simulation_stop(const struct kure_network *k, int i, const struct kure_error *reason)
 {
@@ -56,10 +56,14 @@ static void attach_layer(struct kure_network *k, int i)
     if (status == KURE_OK) status = kure_activation_init(&s->after, &after, &error);
     if (status != KURE_OK) kure_stop(&error);
     s->weights.method = row->weight_method;
-    s->forward = l->forward;
-    s->backward = l->backward;
     s->activation = l->type == CONVOLUTIONAL || l->type == CONNECTED || l->type == SHORTCUT ? l->activation : LINEAR;
     l->kure = k;
+    if (k->simulation->cuda) {
+        kure_cuda_simulation_wrap(s, l);
+        return;
+    }
+    s->forward = l->forward;
+    s->backward = l->backward;
     l->forward = kure_simulate_forward;
     if (l->backward) l->backward = kure_simulate_backward;
 }
@@ -77,17 +81,12 @@ static int is_needed(const struct kure_network *k)
 void kure_simulation_attach(struct kure_network *k)
 {
     if (!is_needed(k)) return;
-    if (gpu_index >= 0) {
-        struct kure_error error;
-        snprintf(error.text, sizeof error.text, "%s: [quantization], relu6 and slope= do not run on the GPU in this version: add -nogpu",
-                 k->options.path);
-        kure_stop(&error);
-    }
     struct kure_simulation *s = calloc(1, sizeof *s);
     if (s) s->layers = calloc((size_t)k->plan.count, sizeof *s->layers);
     if (!s || !s->layers) kure_stop(&(struct kure_error){"not enough memory for [quantization]"});
     k->simulation = s;
     s->stale = 1;
+    if (gpu_index >= 0) kure_cuda_simulation_attach(k);
     s->images = (size_t)k->net->batch * (size_t)k->net->subdivisions;
     size_t longest = 1;
     s->room_size = 1;
@@ -101,6 +100,7 @@ void kure_simulation_attach(struct kure_network *k)
     s->room = malloc(s->room_size * sizeof(float));
     s->rows = malloc(KURE_ROW_PARTS * longest * sizeof(float));
     if (!s->room || !s->rows) kure_stop(&(struct kure_error){"not enough memory for [quantization]"});
+    if (s->cuda) kure_cuda_simulation_make(k);
 }
 
 void kure_simulation_release(struct kure_network *k)
@@ -108,7 +108,7 @@ void kure_simulation_release(struct kure_network *k)
     struct kure_simulation *s = k->simulation;
     if (!s) return;
     for (int i = 0; i < k->plan.count; ++i) {
-        if (s->layers[i].forward) {
+        if (s->layers[i].forward && !s->cuda) {
             k->net->layers[i].forward = s->layers[i].forward;
             k->net->layers[i].backward = s->layers[i].backward;
         }
@@ -117,6 +117,7 @@ void kure_simulation_release(struct kure_network *k)
         kure_activation_free(&s->layers[i].after);
         free(s->layers[i].raw);
     }
+    kure_cuda_simulation_release(k);
     free(s->layers);
     free(s->input);
     free(s->room);
@@ -129,6 +130,7 @@ void kure_simulation_release(struct kure_network *k)
  * rather than at the next minibatch. */
 void kure_simulation_settle(struct kure_network *k)
 {
+    if (k->simulation) kure_cuda_simulation_collect(k);
     for (int i = 0; k->simulation && i < k->plan.count; ++i) {
         kure_weights_settle(&k->simulation->layers[i].weights, &k->simulation->rate);
         kure_simulate_refresh_activations(k, i);

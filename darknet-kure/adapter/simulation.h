@@ -9,8 +9,10 @@
 #include "state.h"
 #include "weight_quantizer.h"
 
+struct kure_cuda_simulation;
+
 struct simulated_layer {
-    void (*forward)(layer, network);
+    void (*forward)(layer, network); /* Darknet's own, on the GPU those for it */
     void (*backward)(layer, network);
     struct kure_weight_quantizer weights;          /* q.bits = 0: float */
     struct kure_activation_quantizer before, after;
@@ -34,6 +36,7 @@ struct kure_simulation {
     int drawing;                    /* in force is what sample= drew, not the plan's own quantizers */
     int stale;                      /* weights have changed otherwise */
     int observing;                  /* a calibration: ranges are observed, nothing is quantized */
+    struct kure_cuda_simulation *cuda; /* simulate_cuda.c; NULL: the CPU does the loops */
 };
 
 /* Ends the process: a fault at layer i in this update. */
@@ -42,6 +45,16 @@ void kure_simulation_stop(const struct kure_network *k, int i, const struct kure
 /* The wrappers; layer.kure is the struct kure_network. */
 void kure_simulate_forward(layer l, network net);
 void kure_simulate_backward(layer l, network net);
+
+/* Once a minibatch, before its first layer: makes the scales and weights of its update, if it is the first one of it. */
+void kure_simulate_begin(struct kure_network *k, const network *net);
+
+/* Random numbers of stochastic rounding: a stream of its own for every update, layer and use. */
+enum { USE_WEIGHTS, USE_BEFORE, USE_AFTER, USE_SAMPLE, USE_INPUT };
+struct kure_noise kure_simulate_noise(const struct kure_network *k, long long update, int layer_number, int use);
+
+/* Does this update quantize? */
+int kure_simulate_is_on(const struct kure_network *k);
 
 /* All scales that a prediction would use, without the quantized twins of the weights. */
 void kure_simulate_scales(struct kure_network *k);

@@ -121,6 +121,12 @@ static cudaError_t take_memory(struct kure_cuda_batch *b, const struct kure_cuda
 enum kure_status kure_cuda_batch_make(struct kure_cuda_batch **batch, enum kure_cuda_op op, const struct kure_cuda_chunk *chunks,
                                       size_t count, size_t tensors, const char *owner, struct kure_error *error)
 {
+    return kure_cuda_batch_make_turns(batch, op, chunks, count, tensors, 1, owner, error);
+}
+
+enum kure_status kure_cuda_batch_make_turns(struct kure_cuda_batch **batch, enum kure_cuda_op op, const struct kure_cuda_chunk *chunks,
+                                            size_t count, size_t tensors, size_t turns, const char *owner, struct kure_error *error)
+{
     struct kure_cuda_batch *b = (struct kure_cuda_batch *)calloc(1, sizeof *b);
     *batch = NULL;
     if (!b) {
@@ -131,7 +137,7 @@ enum kure_status kure_cuda_batch_make(struct kure_cuda_batch **batch, enum kure_
     b->owner = owner;
     b->chunks = count;
     b->argument_bytes = tensors * sizeof(struct kure_cuda_arguments);
-    b->result_bytes = count * ops[op].result_bytes;
+    b->result_bytes = turns * count * ops[op].result_bytes;
     const size_t bytes = aligned(chunk_bytes(b)) + aligned(b->argument_bytes) + aligned(b->result_bytes + 1);
     const cudaError_t status = take_memory(b, chunks, bytes);
     if (status == cudaSuccess) {
@@ -166,21 +172,38 @@ const void *kure_cuda_batch_results_there(const struct kure_cuda_batch *b)
     return results_there(b);
 }
 
-enum kure_status kure_cuda_batch_run(struct kure_cuda_batch *b, int what, void *stream_or_null, struct kure_error *error)
+enum kure_status kure_cuda_batch_send(struct kure_cuda_batch *b, void *stream, struct kure_error *error)
 {
-    const cudaStream_t stream = (cudaStream_t)stream_or_null;
-    cudaError_t status = cudaSuccess;
     if (b->chunks == 0) return KURE_OK;
-    if (what & KURE_CUDA_SEND)
-        status = cudaMemcpyAsync(arguments_there(b), b->here, b->argument_bytes, cudaMemcpyHostToDevice, stream);
-    if (status == cudaSuccess) {
-        ops[b->op].launch((unsigned)b->chunks, stream, chunks_there(b),
-                          (const struct kure_cuda_arguments *)(void *)arguments_there(b), results_there(b));
-        status = cudaGetLastError();
-    }
-    if (status == cudaSuccess && (what & KURE_CUDA_FETCH)) {
-        status = cudaMemcpyAsync(b->here + aligned(b->argument_bytes), results_there(b), b->result_bytes, cudaMemcpyDeviceToHost, stream);
-        if (status == cudaSuccess) status = cudaStreamSynchronize(stream);
-    }
+    const cudaError_t status =
+        cudaMemcpyAsync(arguments_there(b), b->here, b->argument_bytes, cudaMemcpyHostToDevice, (cudaStream_t)stream);
     return status == cudaSuccess ? KURE_OK : fail(b, status, error);
+}
+
+enum kure_status kure_cuda_batch_launch(struct kure_cuda_batch *b, size_t first, size_t count, size_t turn, void *stream,
+                                        struct kure_error *error)
+{
+    if (count == 0) return KURE_OK;
+    ops[b->op].launch((unsigned)count, (cudaStream_t)stream, chunks_there(b) + first,
+                      (const struct kure_cuda_arguments *)(void *)arguments_there(b),
+                      results_there(b) + (turn * b->chunks + first) * ops[b->op].result_bytes);
+    const cudaError_t status = cudaGetLastError();
+    return status == cudaSuccess ? KURE_OK : fail(b, status, error);
+}
+
+enum kure_status kure_cuda_batch_fetch(struct kure_cuda_batch *b, void *stream, struct kure_error *error)
+{
+    if (b->chunks == 0) return KURE_OK;
+    cudaError_t status = cudaMemcpyAsync(b->here + aligned(b->argument_bytes), results_there(b), b->result_bytes,
+                                         cudaMemcpyDeviceToHost, (cudaStream_t)stream);
+    if (status == cudaSuccess) status = cudaStreamSynchronize((cudaStream_t)stream);
+    return status == cudaSuccess ? KURE_OK : fail(b, status, error);
+}
+
+enum kure_status kure_cuda_batch_run(struct kure_cuda_batch *b, int what, void *stream, struct kure_error *error)
+{
+    enum kure_status status = what & KURE_CUDA_SEND ? kure_cuda_batch_send(b, stream, error) : KURE_OK;
+    if (status == KURE_OK) status = kure_cuda_batch_launch(b, 0, b->chunks, 0, stream, error);
+    if (status == KURE_OK && what & KURE_CUDA_FETCH) status = kure_cuda_batch_fetch(b, stream, error);
+    return status;
 }

@@ -74,12 +74,16 @@ struct kure_cuda_batch;
 KURE_CHECKED enum kure_status kure_cuda_batch_make(struct kure_cuda_batch **batch, enum kure_cuda_op op,
                                                    const struct kure_cuda_chunk *chunks, size_t count, size_t tensors,
                                                    const char *owner, struct kure_error *error);
+/* The same with room for the results of several launches of each chunk: turn 0, 1 ... */
+KURE_CHECKED enum kure_status kure_cuda_batch_make_turns(struct kure_cuda_batch **batch, enum kure_cuda_op op,
+                                                         const struct kure_cuda_chunk *chunks, size_t count, size_t tensors,
+                                                         size_t turns, const char *owner, struct kure_error *error);
 void kure_cuda_batch_free(struct kure_cuda_batch *batch); /* may be NULL */
 
 /* [tensors] in the CPU's memory: what the next run with KURE_CUDA_SEND uses */
 struct kure_cuda_arguments *kure_cuda_batch_arguments(struct kure_cuda_batch *batch);
 
-/* Results of ops that have one, [count] of the struct that the op's function gives: in the
+/* Results of ops that have one, [turns][count] of the struct that the op's function gives: in the
  * CPU's memory after a run with KURE_CUDA_FETCH, in the GPU's after any run. */
 void *kure_cuda_batch_results(const struct kure_cuda_batch *batch);
 const void *kure_cuda_batch_results_there(const struct kure_cuda_batch *batch);
@@ -90,6 +94,13 @@ enum { KURE_CUDA_SEND = 1, KURE_CUDA_FETCH = 2 };
  * in order to fetch. stream: a cudaStream_t; NULL is the default one.
  * KURE_ERROR_INPUT: names the op, the owner, and what CUDA says. */
 KURE_CHECKED enum kure_status kure_cuda_batch_run(struct kure_cuda_batch *batch, int what, void *stream, struct kure_error *error);
+
+/* The parts of a run, each as above: sends the arguments; works on chunks first .. first + count - 1
+ * alone, with results of the turn; fetches the results of all turns, and waits. */
+KURE_CHECKED enum kure_status kure_cuda_batch_send(struct kure_cuda_batch *batch, void *stream, struct kure_error *error);
+KURE_CHECKED enum kure_status kure_cuda_batch_launch(struct kure_cuda_batch *batch, size_t first, size_t count, size_t turn,
+                                                     void *stream, struct kure_error *error);
+KURE_CHECKED enum kure_status kure_cuda_batch_fetch(struct kure_cuda_batch *batch, void *stream, struct kure_error *error);
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,13 @@ enum kure_status kure_cuda_batch_make(struct kure_cuda_batch **batch, enum kure_
     return KURE_ERROR_INPUT;
 }
 
+enum kure_status kure_cuda_batch_make_turns(struct kure_cuda_batch **batch, enum kure_cuda_op op, const struct kure_cuda_chunk *chunks,
+                                            size_t count, size_t tensors, size_t turns, const char *owner, struct kure_error *error)
+{
+    (void)turns;
+    return kure_cuda_batch_make(batch, op, chunks, count, tensors, owner, error);
+}
+
 void kure_cuda_batch_free(struct kure_cuda_batch *batch)
 {
     (void)batch;
@@ -35,9 +42,33 @@ const void *kure_cuda_batch_results_there(const struct kure_cuda_batch *batch)
     return NULL;
 }
 
+static enum kure_status fail(struct kure_error *error)
+{
+    if (error) snprintf(error->text, sizeof error->text, "this program was built without GPU=1");
+    return KURE_ERROR_INPUT;
+}
+
 enum kure_status kure_cuda_batch_run(struct kure_cuda_batch *batch, int what, void *stream, struct kure_error *error)
 {
     (void)batch, (void)what, (void)stream;
-    if (error) snprintf(error->text, sizeof error->text, "this program was built without GPU=1");
-    return KURE_ERROR_INPUT;
+    return fail(error);
+}
+
+enum kure_status kure_cuda_batch_send(struct kure_cuda_batch *batch, void *stream, struct kure_error *error)
+{
+    (void)batch, (void)stream;
+    return fail(error);
+}
+
+enum kure_status kure_cuda_batch_launch(struct kure_cuda_batch *batch, size_t first, size_t count, size_t turn, void *stream,
+                                        struct kure_error *error)
+{
+    (void)batch, (void)first, (void)count, (void)turn, (void)stream;
+    return fail(error);
+}
+
+enum kure_status kure_cuda_batch_fetch(struct kure_cuda_batch *batch, void *stream, struct kure_error *error)
+{
+    (void)batch, (void)stream;
+    return fail(error);
 }

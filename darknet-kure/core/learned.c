@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "chunks.h"
-#include "levels.h"
+#include "quantize_parts.h"
 
 static const double EXPONENT_MOST = 100; /* steps within 2^-100 .. 2^100 */
 
@@ -67,12 +67,21 @@ void kure_learned_step_move(struct kure_learned_step *s, double change, const st
     s->value = fmin(fmax(s->value + change, least), most);
 }
 
+double kure_learned_step_gradient_of(const double *sums, size_t chunks, size_t features, struct kure_scale scale,
+                                     const struct kure_quantizer *q)
+{
+    double sum = 0;
+    for (size_t c = 0; c < chunks; c++) sum += sums[c];
+    sum /= sqrt((double)features * largest_code(scale.zero_point, q));
+    return is_exponent(q) ? sum * scale.step * 0.69314718055994531 : sum;
+}
+
 double kure_learned_step_gradient(const float *x, const float *dy, size_t n, size_t features,
                                   struct kure_scale scale, const struct kure_quantizer *q,
                                   const struct kure_noise *noise)
 {
     struct kure_codec codec = kure_codec_of(scale, q, noise);
-    double sums[KURE_CHUNKS_MAX], sum = 0;
+    double sums[KURE_CHUNKS_MAX];
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
     if (!(codec.levels.step > 0)) return 0;
     KURE_PARALLEL(n,
@@ -80,9 +89,7 @@ double kure_learned_step_gradient(const float *x, const float *dy, size_t n, siz
             struct kure_codec part = kure_codec_from(codec, c * size);
             sums[c] = kure_cpu()->step_gradient(x + c * size, dy + c * size, kure_chunk_length(n, c), &part);
         });
-    for (size_t c = 0; c < chunks; c++) sum += sums[c];
-    sum /= sqrt((double)features * largest_code(scale.zero_point, q));
-    return is_exponent(q) ? sum * scale.step * 0.69314718055994531 : sum;
+    return kure_learned_step_gradient_of(sums, chunks, features, scale, q);
 }
 
 /* ---- PACT -------------------------------------------------------------------- */

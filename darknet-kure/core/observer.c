@@ -11,8 +11,8 @@
 #include "chunks.h"
 #include "error.h"
 #include "histogram.h"
-#include "levels.h"
 #include "policy.h"
+#include "quantize_parts.h"
 
 static const double MOMENTUM = 0.1; /* PyTorch's MovingAverageMinMaxObserver */
 
@@ -60,6 +60,14 @@ void kure_observer_reset(struct kure_observer *o)
     if (o->histogram) memset(o->histogram, 0, sizeof *o->histogram);
 }
 
+/* 0: some are not finite */
+static int floats_of(struct kure_range_keys keys, float *min, float *max)
+{
+    *min = kure_flush(kure_unorder(keys.min));
+    *max = kure_flush(kure_unorder(keys.max));
+    return kure_is_finite(*min) && kure_is_finite(*max);
+}
+
 /* min and max of x[n], n > 0; 0: some are not finite */
 static int batch_range(const float *x, size_t n, float *min, float *max)
 {
@@ -72,9 +80,7 @@ static int batch_range(const float *x, size_t n, float *min, float *max)
         if (keys[c].min < all.min) all.min = keys[c].min;
         if (keys[c].max > all.max) all.max = keys[c].max;
     }
-    *min = kure_flush(kure_unorder(all.min));
-    *max = kure_flush(kure_unorder(all.max));
-    return kure_is_finite(*min) && kure_is_finite(*max);
+    return floats_of(all, min, max);
 }
 
 /* Chan et al.: moments of two sets together */
@@ -101,6 +107,25 @@ static void add_moments(struct kure_observer *o, const float *x, size_t n)
     o->zeros += all.zeros;
 }
 
+static void add_range(struct kure_observer *o, float min, float max, size_t n)
+{
+    o->min = o->batches && o->min < min ? o->min : min;
+    o->max = o->batches && o->max > max ? o->max : max;
+    o->ema_min = o->ema_batches ? o->ema_min + MOMENTUM * (min - o->ema_min) : min;
+    o->ema_max = o->ema_batches ? o->ema_max + MOMENTUM * (max - o->ema_max) : max;
+    o->n += n;
+    o->batches++;
+    o->ema_batches++;
+}
+
+int kure_observer_add_range(struct kure_observer *o, struct kure_range_keys range, size_t n)
+{
+    float min, max;
+    if (!floats_of(range, &min, &max)) return 1;
+    add_range(o, min, max, n);
+    return 0;
+}
+
 uint64_t kure_observer_add(struct kure_observer *o, const float *x, size_t n)
 {
     float min, max;
@@ -112,13 +137,7 @@ uint64_t kure_observer_add(struct kure_observer *o, const float *x, size_t n)
     }
     if (needs(o, KURE_NEEDS_MOMENTS)) add_moments(o, x, n);
     if (o->histogram) kure_histogram_add(o->histogram, x, n, fmax(max, -min));
-    o->min = o->batches && o->min < min ? o->min : min;
-    o->max = o->batches && o->max > max ? o->max : max;
-    o->ema_min = o->ema_batches ? o->ema_min + MOMENTUM * (min - o->ema_min) : min;
-    o->ema_max = o->ema_batches ? o->ema_max + MOMENTUM * (max - o->ema_max) : max;
-    o->n += n;
-    o->batches++;
-    o->ema_batches++;
+    add_range(o, min, max, n);
     return 0;
 }
 

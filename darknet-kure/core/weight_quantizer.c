@@ -9,6 +9,8 @@
 #include "chunks.h"
 #include "error.h"
 #include "fold.h"
+#include "policy.h"
+#include "quantize_parts.h"
 
 enum kure_status kure_weights_init(struct kure_weight_quantizer *w, const struct kure_quantizer *q, size_t rows,
                                    size_t row_length, int fold, struct kure_error *error)
@@ -79,7 +81,7 @@ static int by_row(const struct kure_weight_quantizer *w)
     return w->q.granularity == KURE_GRANULARITY_CHANNEL;
 }
 
-static void find_factors(struct kure_weight_quantizer *w, const struct kure_tensor *t)
+void kure_weights_find_factors(struct kure_weight_quantizer *w, const struct kure_tensor *t)
 {
     float largest = 0;
     for (size_t c = 0; c < w->rows; ++c) {
@@ -104,6 +106,16 @@ static size_t gather(const struct kure_weight_quantizer *w, const struct kure_te
     return n;
 }
 
+static enum kure_status take_scales(struct kure_weight_quantizer *w, size_t parts)
+{
+    w->has_scales = 1;
+    for (size_t p = 0; p < parts; ++p) {
+        if (is_learned(w)) kure_learned_begin(&w->state[p], w->scales[p], &w->q);
+        else w->state[p] = (struct kure_learned_parameter){.value = w->scales[p].step, .zero_point = (float)w->scales[p].zero_point};
+    }
+    return KURE_OK;
+}
+
 /* x [in]: [parts][n], each with a scale of its own */
 static enum kure_status find_scales(struct kure_weight_quantizer *w, const float *x, size_t parts, size_t n, struct kure_error *error)
 {
@@ -116,12 +128,25 @@ static enum kure_status find_scales(struct kure_weight_quantizer *w, const float
         enum kure_status status = kure_scale_find(x + p * n, n, &w->q, &w->scales[p], error);
         if (status != KURE_OK) return status;
     }
-    w->has_scales = 1;
-    for (size_t p = 0; p < parts; ++p) {
-        if (is_learned(w)) kure_learned_begin(&w->state[p], w->scales[p], &w->q);
-        else w->state[p] = (struct kure_learned_parameter){.value = w->scales[p].step, .zero_point = (float)w->scales[p].zero_point};
+    return take_scales(w, parts);
+}
+
+enum kure_status kure_weights_scales_of_ranges(struct kure_weight_quantizer *w, const struct kure_range_keys *ranges, struct kure_error *error)
+{
+    size_t parts = 0;
+    struct kure_summary s = {.n = 0};
+    for (size_t c = 0; c < w->rows; ++c) {
+        if (w->factors[c] == 0) continue;
+        double min = kure_flush(kure_unorder(ranges[c].min)), max = kure_flush(kure_unorder(ranges[c].max));
+        if (!isfinite(min) || !isfinite(max)) return kure_fail(error, KURE_ERROR_INPUT, "weights that are not finite");
+        int is_first = by_row(w) || s.n == 0;
+        s = (struct kure_summary){.n = w->row_length + (is_first ? 0 : s.n), .min = is_first ? min : fmin(min, s.min), .max = is_first ? max : fmax(max, s.max)};
+        enum kure_status status = by_row(w) ? kure_summary_scale(&s, &w->q, &w->scales[parts++], error) : KURE_OK;
+        if (status != KURE_OK) return status;
     }
-    return KURE_OK;
+    if (by_row(w)) return take_scales(w, parts);
+    enum kure_status status = kure_summary_scale(&s, &w->q, &w->scales[0], error);
+    return status == KURE_OK ? take_scales(w, 1) : status;
 }
 
 void kure_weights_settle(struct kure_weight_quantizer *w, const struct kure_learned_rate *rate)
@@ -145,19 +170,24 @@ static int is_search(enum kure_truncation truncation)
            truncation == KURE_TRUNCATION_PERCENTILE;
 }
 
+int kure_weights_wants_scales(const struct kure_weight_quantizer *w, long long update, int every)
+{
+    return !(w->has_scales && (is_learned(w) || (is_search(w->q.truncation) && update % every != 0)));
+}
+
 /* x [out]: the rows as the quantizer sees them, in the tensor's scratch where they are folded */
 static enum kure_status rescale(struct kure_weight_quantizer *w, const struct kure_tensor *t, long long update, int every,
                                 const struct kure_learned_rate *rate, const float **x, struct kure_error *error)
 {
     size_t k = w->row_length, rows = w->rows;
     *x = t->weights;
-    find_factors(w, t);
+    kure_weights_find_factors(w, t);
     if (w->fold) {
         rows = gather(w, t, t->scratch);
         *x = t->scratch;
     }
     kure_weights_settle(w, rate);
-    if (w->has_scales && (is_learned(w) || (is_search(w->q.truncation) && update % every != 0))) return KURE_OK;
+    if (!kure_weights_wants_scales(w, update, every)) return KURE_OK;
     return by_row(w) ? find_scales(w, *x, rows, k, error) : find_scales(w, *x, 1, rows * k, error);
 }
 
@@ -171,6 +201,12 @@ enum kure_status kure_weights_rescale(struct kure_weight_quantizer *w, const str
 struct kure_scale kure_weights_scale(const struct kure_weight_quantizer *w, size_t row)
 {
     return w->factors[row] == 0 ? (struct kure_scale){0, 0} : w->scales[by_row(w) ? w->place[row] : 0];
+}
+
+struct kure_codec kure_weights_codec(const struct kure_weight_quantizer *w, size_t row)
+{
+    struct kure_codec codec = kure_codec_of(kure_weights_scale(w, row), &w->q, &w->noise);
+    return kure_codec_from(codec, w->place[row] * w->row_length);
 }
 
 enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const struct kure_tensor *t, long long update, int every,
@@ -234,6 +270,12 @@ static void pass_row(struct kure_weight_quantizer *w, const struct kure_tensor *
         w->descent[w->place[c]] += kure_learned_step_gradient(room, g, k, features, w->scales[part], &w->q, &noise) / (w->frozen ? 1 : w->factors[c]);
     }
     kure_ste_backward(room, g, g, k, w->scales[part], &w->q, &noise);
+}
+
+void kure_weights_add_descent(struct kure_weight_quantizer *w, size_t row, const double *sums)
+{
+    size_t chunks = kure_chunk_count(w->row_length), features = by_row(w) ? w->row_length : w->row_length * w->rows;
+    w->descent[w->place[row]] += kure_learned_step_gradient_of(sums, chunks, features, kure_weights_scale(w, row), &w->q) / w->factors[row];
 }
 
 /* d/d s of a row, s = gamma / sqrt(variance + eps), becomes that of gamma; beta's is the bias' own. */
