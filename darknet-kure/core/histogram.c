@@ -15,7 +15,7 @@ static void widen(double *bins)
     memcpy(bins, wide, sizeof wide);
 }
 
-enum { BLOCK = 128, PART_MIN = 131072, PARTS_MAX = 64 };
+enum { BLOCK = 128, PART_MIN = 65536, PARTS_MAX = 64 };
 struct bin {
     double count, total; /* beside each other: one vector addition */
 };
@@ -57,7 +57,7 @@ void kure_histogram_add(struct kure_histogram *h, const float *x, size_t n, doub
     }
     double scale = h->reach > 0 ? ZERO / h->reach : 0;
     /* parts depend on n alone and are added in order: the bits do not depend on threads */
-    size_t parts = n / PART_MIN < 1 ? 1 : n / PART_MIN < PARTS_MAX ? n / PART_MIN : PARTS_MAX;
+    size_t parts = n / PART_MIN < 2 ? 1 : n / PART_MIN < PARTS_MAX ? n / PART_MIN / 2 * 2 : PARTS_MAX; /* even: two threads end together */
     KURE_PARALLEL_ORDERED(n,
         for (size_t p = 0; p < parts; p++) {
             struct bin bins[BINS] = {{0}};

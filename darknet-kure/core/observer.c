@@ -68,43 +68,41 @@ static int floats_of(struct kure_range_keys keys, float *min, float *max)
     return kure_is_finite(*min) && kure_is_finite(*max);
 }
 
-/* min and max of x[n], n > 0; 0: some are not finite */
-static int batch_range(const float *x, size_t n, float *min, float *max)
+/* One pass over x[n], n > 0: min and max, and if asked for the spread about center; 0: some are not finite */
+static int look(const float *x, size_t n, int spread, double center, float *min, float *max, struct kure_spread_sums *all)
 {
-    struct kure_range_keys keys[KURE_CHUNKS_MAX];
+    struct kure_range_keys keys[KURE_CHUNKS_MAX], range = {INT32_MAX, INT32_MIN};
+    struct kure_spread_sums sums[KURE_CHUNKS_MAX];
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
     KURE_PARALLEL(n,
-        for (size_t c = 0; c < chunks; c++) kure_cpu()->range(x + c * size, kure_chunk_length(n, c), &keys[c]));
-    struct kure_range_keys all = {INT32_MAX, INT32_MIN};
+        for (size_t c = 0; c < chunks; c++) {
+            kure_cpu()->range(x + c * size, kure_chunk_length(n, c), &keys[c]);
+            if (spread) kure_cpu()->spread_sums(x + c * size, kure_chunk_length(n, c), (float)center, &sums[c]);
+        });
+    *all = (struct kure_spread_sums){0};
     for (size_t c = 0; c < chunks; c++) {
-        if (keys[c].min < all.min) all.min = keys[c].min;
-        if (keys[c].max > all.max) all.max = keys[c].max;
+        if (keys[c].min < range.min) range.min = keys[c].min;
+        if (keys[c].max > range.max) range.max = keys[c].max;
+        if (!spread) continue;
+        all->s1 += sums[c].s1;
+        all->s2 += sums[c].s2;
+        all->deviation += sums[c].deviation;
+        all->zeros += sums[c].zeros;
     }
-    return floats_of(all, min, max);
+    return floats_of(range, min, max);
 }
 
 /* Chan et al.: moments of two sets together */
-static void add_moments(struct kure_observer *o, const float *x, size_t n)
+static void add_moments(struct kure_observer *o, const struct kure_spread_sums *sums, double center, size_t n)
 {
-    struct kure_spread_sums sums[KURE_CHUNKS_MAX], all = {0};
-    size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n), first = kure_chunk_length(n, 0);
-    if (o->batches == 0) o->center = kure_flush_result((float)(kure_cpu()->sum(x, first) / (double)first));
-    KURE_PARALLEL(n,
-        for (size_t c = 0; c < chunks; c++)
-            kure_cpu()->spread_sums(x + c * size, kure_chunk_length(n, c), (float)o->center, &sums[c]));
-    for (size_t c = 0; c < chunks; c++) {
-        all.s1 += sums[c].s1;
-        all.s2 += sums[c].s2;
-        all.deviation += sums[c].deviation;
-        all.zeros += sums[c].zeros;
-    }
+    if (o->batches == 0) o->center = center;
     double old = (double)o->n, more = (double)n, total = old + more;
-    double mean = o->center + all.s1 / more, m2 = all.s2 / more - (all.s1 / more) * (all.s1 / more);
+    double mean = o->center + sums->s1 / more, m2 = sums->s2 / more - (sums->s1 / more) * (sums->s1 / more);
     double d = mean - o->mean;
     o->m2 = (old * o->m2 + more * m2) / total + d * d * (old / total) * (more / total);
     o->mean += d * (more / total);
-    o->deviation = (old * o->deviation + all.deviation) / total;
-    o->zeros += all.zeros;
+    o->deviation = (old * o->deviation + sums->deviation) / total;
+    o->zeros += sums->zeros;
 }
 
 static void add_range(struct kure_observer *o, float min, float max, size_t n)
@@ -128,14 +126,21 @@ int kure_observer_add_range(struct kure_observer *o, struct kure_range_keys rang
 
 uint64_t kure_observer_add(struct kure_observer *o, const float *x, size_t n)
 {
+    struct kure_spread_sums sums;
     float min, max;
     if (n == 0) return 0;
-    if (!batch_range(x, n, &min, &max)) {
+    int moments = needs(o, KURE_NEEDS_MOMENTS);
+    double center = o->center;
+    if (moments && o->batches == 0) { /* the mean of the first chunk */
+        size_t first = kure_chunk_length(n, 0);
+        center = kure_flush_result((float)(kure_cpu()->sum(x, first) / (double)first));
+    }
+    if (!look(x, n, moments, center, &min, &max, &sums)) {
         uint64_t count = 0;
         for (size_t i = 0; i < n; i++) count += !kure_is_finite(x[i]);
         return count;
     }
-    if (needs(o, KURE_NEEDS_MOMENTS)) add_moments(o, x, n);
+    if (moments) add_moments(o, &sums, center, n);
     if (o->histogram) kure_histogram_add(o->histogram, x, n, fmax(max, -min));
     add_range(o, min, max, n);
     return 0;
