@@ -32,20 +32,7 @@ declare -A settings=(
 )
 models="baseline control kure"
 
-while [ $# -gt 0 ]; do
-    [ $# -gt 1 ] || [ "$1" = --help ] || fail "$1: unknown option or its value is missing (--help)"
-    case $1 in
-    --seed) number "$1" "$2"; seed=$2 ;;
-    --images) number "$1" "$2"; images=$2 ;;
-    --out) out=${2%/}; [[ "$out" != *[[:space:]\#]* && -n "$out" ]] || fail "--out '$2': Darknet cannot read such a path" ;;
-    --help) sed -n '2,/^set/{/^set/d; s/^# \{0,1\}//p}' "$0"; exit 0 ;;
-    *) fail "$1: unknown option (--help)" ;;
-    esac
-    shift 2
-done
-
-count=()
-[ "$images" = 0 ] || count=(--images "$images")
+options "$@"
 
 trainer=detector
 data=$out/fashion-boxes.data

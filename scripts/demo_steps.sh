@@ -6,10 +6,29 @@
 #   data         the .data file of the training
 #   images_mark  a file that changes whenever the images do
 #   seed         of every training
+#   images       to evaluate on; 0: all
 # shellcheck shell=bash disable=SC2154
 
 fail() { echo "$(basename "$0" .sh): $*" >&2; exit 1; }
 number() { [[ "$2" =~ ^[0-9]+$ ]] || fail "$1 $2: must be a whole number"; }
+
+# options --seed N --out DIR --images N: of the whole script; count: --images for the evaluations
+options() {
+    while [ $# -gt 0 ]; do
+        [ $# -gt 1 ] || [ "$1" = --help ] || fail "$1: unknown option or its value is missing (--help)"
+        case $1 in
+        --seed) number "$1" "$2"; seed=$2 ;;
+        --images) number "$1" "$2"; images=$2 ;;
+        --out) out=${2%/}; [[ "$out" != *[[:space:]\#]* && -n "$out" ]] || fail "--out '$2': Darknet cannot read such a path" ;;
+        --help) sed -n '2,/^set/{/^set/d; s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+        *) fail "$1: unknown option (--help)" ;;
+        esac
+        shift 2
+    done
+
+    count=()
+    [ "$images" = 0 ] || count=(--images "$images")
+}
 
 begin_run() {
     [ -x "$darknet" ] || fail "$darknet is missing: run 'make' first"
