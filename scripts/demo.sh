@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 build=${BUILD:-build}
 seed=1
 out=$build/demo
-images=4000 # 0: all 10000 test images
+images=3000 # 0: all 10000 test images
 python=${PYTHON:-/usr/bin/python3}
 darknet=$build/darknet
 pictures=$build/fashion-mnist
