@@ -16,7 +16,8 @@ static const char *const replacements[][2] = {{"images", "labels"}, {"JPEGImages
                                               {".png", ".txt"},     {".JPG", ".txt"},        {".JPEG", ".txt"}};
 enum { MOST_PATH = 4096, SHOWN = 60 };
 
-__attribute__((format(printf, 3, 4))) static void stop_line(const char *path, int line, const char *format, ...)
+/* line 0: the file as a whole */
+__attribute__((format(printf, 3, 4))) static void stop_at(const char *path, int line, const char *format, ...)
 {
     struct kure_error error;
     va_list arguments;
@@ -43,13 +44,13 @@ static int parse_line(const char *path, int line, char *text, int classes, struc
     text[strcspn(text, "\r\n")] = 0;
     if (text[strspn(text, " \t")] == 0) return 0;
     int found = sscanf(text, "%d %lf %lf %lf %lf %n", &box->category, &box->x, &box->y, &box->width, &box->height, &used);
-    if (found != 5 || text[used]) stop_line(path, line, "'%.*s' is no box: class x y width height", SHOWN, text);
-    if (box->category < 0 || box->category >= classes) stop_line(path, line, "'%.*s': the class must be from 0 to %d", SHOWN, text, classes - 1);
+    if (found != 5 || text[used]) stop_at(path, line, "'%.*s' is no box: class x y width height", SHOWN, text);
+    if (box->category < 0 || box->category >= classes) stop_at(path, line, "'%.*s': the class must be from 0 to %d", SHOWN, text, classes - 1);
     if (!(box->x >= 0 && box->x <= 1 && box->y >= 0 && box->y <= 1)) {
-        stop_line(path, line, "'%.*s': the centre lies outside the image: x and y are shares of it, from 0 to 1", SHOWN, text);
+        stop_at(path, line, "'%.*s': the centre lies outside the image: x and y are shares of it, from 0 to 1", SHOWN, text);
     }
     if (!(box->width > 0 && box->width <= 1 && box->height > 0 && box->height <= 1)) {
-        stop_line(path, line, "'%.*s': width and height are shares of the image, above 0 and up to 1", SHOWN, text);
+        stop_at(path, line, "'%.*s': width and height are shares of the image, above 0 and up to 1", SHOWN, text);
     }
     return 1;
 }
@@ -62,7 +63,7 @@ static int read_labels(struct kure_images *images, int i, const char *path)
     size_t capacity = 0;
     struct kure_label box;
     if (!file && errno == ENOENT) return 0;
-    if (!file) stop_line(path, 0, "boxes of an image, which cannot be read: %s", strerror(errno));
+    if (!file) stop_at(path, 0, "boxes of an image, which cannot be read: %s", strerror(errno));
     for (int line = 1; getline(&text, &capacity, file) > 0; ++line) {
         if (!parse_line(path, line, text, images->class_count, &box)) continue;
         struct kure_label *grown = realloc(images->boxes[i], (size_t)(images->box_counts[i] + 1) * sizeof *grown);
@@ -75,17 +76,6 @@ static int read_labels(struct kure_images *images, int i, const char *path)
     return 1;
 }
 
-__attribute__((format(printf, 2, 3))) static void stop_data(const char *data, const char *format, ...)
-{
-    struct kure_error error;
-    va_list arguments;
-    int used = snprintf(error.text, sizeof error.text, "%.600s: ", data);
-    va_start(arguments, format);
-    vsnprintf(error.text + used, sizeof error.text - (size_t)used, format, arguments);
-    va_end(arguments);
-    kure_stop(&error);
-}
-
 /* The heads are of kinds and classes that can be measured together; returns their classes. */
 static int check_heads(const network *net, list *options, const char *data)
 {
@@ -94,13 +84,13 @@ static int check_heads(const network *net, list *options, const char *data)
     int said = option_find_int_quiet(options, (char *)(uintptr_t)"classes", classes);
     for (int i = first; i < net->n; ++i) {
         const layer *l = &net->layers[i];
-        if (l->type == DETECTION) stop_data(data, "layer %d is [%s]: this version measures [yolo] and [region]", i, rows[i].type);
+        if (l->type == DETECTION) stop_at(data, 0, "layer %d is [%s]: this version measures [yolo] and [region]", i, rows[i].type);
         if ((l->type == YOLO || l->type == REGION) && l->classes != classes) {
-            stop_data(data, "layer %d [%s] has classes=%d, but layer %d has classes=%d", i, rows[i].type, l->classes, first, classes);
+            stop_at(data, 0, "layer %d [%s] has classes=%d, but layer %d has classes=%d", i, rows[i].type, l->classes, first, classes);
         }
     }
-    if (said != classes) stop_data(data, "classes=%d, but layer %d [%s] of the network has classes=%d", said, first, rows[first].type, classes);
-    if (option_find_str(options, (char *)(uintptr_t)"map", 0)) stop_data(data, "map=: boxes are measured by the network's own classes");
+    if (said != classes) stop_at(data, 0, "classes=%d, but layer %d [%s] of the network has classes=%d", said, first, rows[first].type, classes);
+    if (option_find_str(options, (char *)(uintptr_t)"map", 0)) stop_at(data, 0, "map=: boxes are measured by the network's own classes");
     return classes;
 }
 
@@ -120,7 +110,7 @@ void kure_boxes_load(struct kure_images *images, const network *net, list *optio
         boxes += images->box_counts[i];
     }
     if (boxes == 0) {
-        stop_data(images->file, "none of its %d images has a box%s%.300s", images->count, files ? "" : ": there is no file such as ", files ? "" : missing);
+        stop_at(images->file, 0, "none of its %d images has a box%s%.300s", images->count, files ? "" : ": there is no file such as ", files ? "" : missing);
     }
     if (files < images->count) {
         fprintf(stderr, "%s: %d of %d images have no file of boxes, the first %s: they count as images without boxes\n", images->file,
