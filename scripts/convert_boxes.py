@@ -25,7 +25,8 @@ from typing import Iterator, NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 import detection_set
-from detection_set import ENDINGS, Failure, Picture
+from detection_set import ENDINGS, Picture
+from image_folders import Failure
 
 NAMED = 3    # of the faults of a kind
 EDGE = 0.01  # pixels that a box may stick out unnoticed: rounding

@@ -10,13 +10,11 @@ import pathlib
 import shutil
 from typing import Callable, NamedTuple
 
+from image_folders import Failure, name_for_darknet
+
 # What Darknet replaces in the path of an image (fill_truth_detection in data.c), which must be found nowhere else in it.
 REPLACED = ("images", "JPEGImages", "raw", ".jpg", ".png", ".JPG", ".JPEG")
 ENDINGS = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png"}  # of a file in lower case -> one that Darknet knows
-
-
-class Failure(Exception):
-    """A sentence for the user."""
 
 
 class Box(NamedTuple):
@@ -44,19 +42,7 @@ def clip(category: int, left: float, top: float, right: float, bottom: float, wi
 
 
 def darknet_name(out: pathlib.Path) -> str:
-    """How the lists call the folder: relative inside the working directory, else absolute."""
-    absolute = pathlib.Path(os.path.abspath(out))
-    try:
-        name = str(absolute.relative_to(pathlib.Path.cwd()))
-    except ValueError:
-        name = str(absolute)
-    bad = [c for c in name if c.isspace() or c in "=#;"]
-    if bad:
-        raise Failure(f"{name}: Darknet's .data files cannot hold a path with {bad[0]!r}: choose another --out")
-    for word in REPLACED:
-        if word in name:
-            raise Failure(f"{name}: holds '{word}', which Darknet would replace to find the boxes: choose another --out")
-    return name
+    return name_for_darknet(out, REPLACED, "which Darknet would replace to find the boxes")
 
 
 def check_file_name(name: str) -> str | None:

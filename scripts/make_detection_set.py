@@ -18,7 +18,8 @@ import numpy as np
 
 import detection_set
 import prepare_fashion_mnist as fashion
-from detection_set import Box, Failure, Picture
+from detection_set import Box, Picture
+from image_folders import Failure, exit_status
 
 CANVAS = 208         # pixels of the square one
 SIZES = ((224, 192), (192, 224), (208, 208), (256, 160))  # width, height of canvases where it has those
@@ -199,24 +200,17 @@ def main() -> int:
     parser.add_argument("--any", action="store_true", help="accept other IDX files of ten classes than Fashion-MNIST's own")
     arguments = parser.parse_args()
     source = arguments.source or next((pathlib.Path(s) for s in fashion.SOURCES if pathlib.Path(s).is_dir()), pathlib.Path(fashion.SOURCES[-1]))
-    try:
+
+    def made() -> str:
         if min(arguments.train, arguments.valid) < 1 or max(arguments.train, arguments.valid) > 99999:
             raise Failure(f"--train {arguments.train} --valid {arguments.valid}: must be from 1 to 99999")
         if not 0 <= arguments.seed < 2 ** 32:
             raise Failure(f"--seed {arguments.seed}: must be from 0 to {2 ** 32 - 1}")
         scene = Scene(arguments.canvas, tuple(arguments.edges), arguments.pieces)
         check(scene)
-        print(make(source, arguments.out, {"train": arguments.train, "valid": arguments.valid}, arguments.seed, scene, arguments.groups, arguments.any))
-    except (Failure, fashion.Failure) as failure:
-        print(failure, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"{error.filename or arguments.out}: cannot be written: {error.strerror}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Stopped; run it again to start over", file=sys.stderr)
-        return 130
-    return 0
+        return make(source, arguments.out, {"train": arguments.train, "valid": arguments.valid}, arguments.seed, scene, arguments.groups, arguments.any)
+
+    return exit_status(made, arguments.out)
 
 
 if __name__ == "__main__":

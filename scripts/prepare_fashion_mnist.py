@@ -25,6 +25,8 @@ try:
 except ImportError:
     sys.exit("prepare_fashion_mnist.py needs NumPy: run it with Debian's /usr/bin/python3 after 'make setup'")
 
+from image_folders import Failure, exit_status, name_for_darknet
+
 # label in the file name, name for people
 CLASSES = (("t-shirt", "T-shirt/top"), ("trouser", "Trouser"), ("pullover", "Pullover"), ("dress", "Dress"),
            ("coat", "Coat"), ("sandal", "Sandal"), ("shirt", "Shirt"), ("sneaker", "Sneaker"), ("bag", "Bag"),
@@ -40,10 +42,6 @@ PARTS = {
 SOURCES = ("build/sysroot/usr/share/datasets/fashion-mnist", "/usr/share/datasets/fashion-mnist")
 MARKER = "complete.json"
 FORMAT = 1  # of the folder; another number makes it anew
-
-
-class Failure(Exception):
-    """A sentence for the user."""
 
 
 def read_idx(path: pathlib.Path, magic: int, expected_hash: str | None) -> np.ndarray:
@@ -83,22 +81,6 @@ def read_part(source: pathlib.Path, part: str, any_data: bool) -> tuple[np.ndarr
     if labels.max() >= len(CLASSES):
         raise Failure(f"{source}: a {part} label is {labels.max()}, the largest allowed is {len(CLASSES) - 1}")
     return images, labels
-
-
-def name_for_darknet(out: pathlib.Path) -> str:
-    """How the lists call the folder: relative inside the working directory, else absolute."""
-    absolute = pathlib.Path(os.path.abspath(out))
-    try:
-        name = str(absolute.relative_to(pathlib.Path.cwd()))
-    except ValueError:
-        name = str(absolute)
-    bad = [c for c in name if c.isspace() or c in "=#;"]
-    if bad:
-        raise Failure(f"{name}: Darknet's .data files cannot hold a path with {bad[0]!r}: choose another --out")
-    for label, _ in CLASSES:
-        if f"_{label}." in name:
-            raise Failure(f"{name}: holds '_{label}.', by which Darknet would tell the class: choose another --out")
-    return name
 
 
 def is_complete(out: pathlib.Path, description: dict) -> bool:
@@ -180,7 +162,7 @@ def lock(partial: pathlib.Path) -> int:
 
 
 def prepare(source: pathlib.Path, out: pathlib.Path, any_data: bool) -> str:
-    name = name_for_darknet(out)
+    name = name_for_darknet(out, [f"_{label}." for label, _ in CLASSES], "by which Darknet would tell the class")
     description = describe_sources(source, name)
     if is_complete(out, description):
         return f"{name}: complete, nothing to do"
@@ -212,18 +194,7 @@ def main() -> int:
     parser.add_argument("--any", action="store_true", help="accept other IDX files of ten classes than Fashion-MNIST's own")
     arguments = parser.parse_args()
     source = arguments.source or next((pathlib.Path(s) for s in SOURCES if os.path.isdir(s)), pathlib.Path(SOURCES[-1]))
-    try:
-        print(prepare(source, arguments.out, arguments.any))
-    except Failure as failure:
-        print(failure, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"{error.filename or arguments.out}: cannot be written: {error.strerror}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Stopped; run it again to start over", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: prepare(source, arguments.out, arguments.any), arguments.out)
 
 
 if __name__ == "__main__":
