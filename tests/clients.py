@@ -22,3 +22,16 @@ def run(script, folder, *arguments, timeout=120, **arrays):
     assert result.returncode == 0, f"{script}: status {result.returncode}\n{result.stdout[-3000:]}"
     with np.load(folder / "out.npz") as out:
         return dict(out)
+
+
+def apart(bundle, got, name):
+    """How far the codes of a tensor lie from the bundle's"""
+    want = bundle.codes(name)
+    return np.abs(got.reshape(want.shape).astype(int) - want)
+
+
+def check_all_codes(bundle, got):
+    """got: {tensor: codes}, but for the input's"""
+    for tensor in list(bundle.tensors)[1:]:
+        d = apart(bundle, got[tensor], tensor)
+        assert not d.any(), f"{tensor} ({bundle.kinds[tensor]}): {(d > 0).sum()} of {d.size} codes differ, by up to {d.max()}"

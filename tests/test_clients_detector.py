@@ -59,11 +59,6 @@ def exports(build, trained):
     return export
 
 
-def apart(bundle, got, name):
-    want = bundle.codes(name)
-    return np.abs(got.reshape(want.shape).astype(int) - want)
-
-
 @pytest.mark.parametrize("profile", exported.PROFILES)
 def test_every_target(build, exports, trained, profile):
     """The bundle is whole and computes its golden vectors; boxes and scores are apart; all formats of the profile can express the network."""
@@ -99,7 +94,7 @@ def check_heads(bundle, got, most):
     """Codes of the outputs by the values T_value"""
     for output in bundle.manifest["outputs"]:
         t = bundle.manifest["tensors"][output["tensor"]]
-        d = apart(bundle, np.rint(got[f"{t['name']}_value"] / np.float32(t["scale"])) + t["zero_point"], t["name"])
+        d = clients.apart(bundle, np.rint(got[f"{t['name']}_value"] / np.float32(t["scale"])) + t["zero_point"], t["name"])
         print(f"{t['name']}: {(d > 0).sum()} of {d.size} codes differ, by up to {d.max()}")
         assert d.max() <= most and (d > 0).mean() <= .01
 
@@ -125,7 +120,7 @@ def test_onnxruntime_has_the_codes(exports, onnxruntime, name):
     assert not {"Conv", "FusedConv", "Gemm", "MatMul"} & set(counts(got))
     seen = [tensor for tensor in b.kinds if f"{tensor}_quantized" in got]
     for tensor in seen:
-        d = apart(b, got[f"{tensor}_quantized"], tensor)
+        d = clients.apart(b, got[f"{tensor}_quantized"], tensor)
         assert d.max() <= (b.kinds[tensor] in LOOSE), f"{tensor}: {(d > 0).sum()} of {d.size} codes differ, by up to {d.max()}"
     assert len(seen) >= len(b.kinds) - 2  # but for inputs of the concatenation
     check_heads(b, got, 0)
@@ -143,9 +138,7 @@ def test_opencv_has_the_codes(exports, tmp_path):
 def test_litert_has_the_codes(exports, tmp_path):
     b = exports("tflite")
     got = clients.run("client_litert.py", tmp_path, b.folder / "model.tflite", x=b.codes("input"))
-    for tensor in list(b.tensors)[1:]:
-        d = apart(b, got[tensor], tensor)
-        assert not d.any(), f"{tensor} ({b.kinds[tensor]}): {(d > 0).sum()} of {d.size} codes differ, by up to {d.max()}"
+    clients.check_all_codes(b, got)
 
 
 def test_ncnn_has_nearly_the_codes(exports, tmp_path):

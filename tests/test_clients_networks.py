@@ -40,11 +40,6 @@ def exports(request, build, tmp_path_factory):
     return export
 
 
-def apart(bundle, got, name):
-    want = bundle.codes(name)
-    return np.abs(got.reshape(want.shape).astype(int) - want)
-
-
 @pytest.mark.parametrize("name", ["model.qdq.onnx", "model.qop.onnx"])
 def test_onnxruntime(exports, tmp_path, name):
     b = exports("onnx")
@@ -55,7 +50,7 @@ def test_onnxruntime(exports, tmp_path, name):
         if f"{tensor}_quantized" not in got:
             assert "_from_" in tensor  # part of the concatenation there
             continue
-        d = apart(b, got[f"{tensor}_quantized"], tensor)
+        d = clients.apart(b, got[f"{tensor}_quantized"], tensor)
         seen += 1
         assert d.max() <= (kind in LOOSE) and (d > 0).sum() <= 1e-4 * d.size, f"{tensor} ({kind}): {(d > 0).sum()} of {d.size} codes differ"
     assert seen > 10
@@ -67,16 +62,14 @@ def test_opencv(exports, tmp_path):
     for output in b.manifest["outputs"]:
         t = b.manifest["tensors"][output["tensor"]]
         codes = np.rint(got[f"{t['name']}_value"] / np.float32(t["scale"])) + t["zero_point"]
-        d = apart(b, codes, t["name"])
+        d = clients.apart(b, codes, t["name"])
         assert not d.any(), f"{t['name']}: {(d > 0).sum()} of {d.size} codes differ"
 
 
 def test_litert(exports, tmp_path):
     b = exports("tflite")
     got = clients.run("client_litert.py", tmp_path, b.folder / "model.tflite", x=b.codes("input"))
-    for tensor in list(b.tensors)[1:]:
-        d = apart(b, got[tensor], tensor)
-        assert not d.any(), f"{tensor} ({b.kinds[tensor]}): {(d > 0).sum()} of {d.size} codes differ, by up to {d.max()}"
+    clients.check_all_codes(b, got)
 
 
 def test_ncnn(exports, tmp_path):
@@ -85,6 +78,6 @@ def test_ncnn(exports, tmp_path):
     names = np.array([f"{t['name']}_value" for t in outputs])
     got = clients.run("client_ncnn.py", tmp_path, b.folder / "ncnn", 0, x=b.values, names=names)
     for t in outputs:
-        d = apart(b, np.rint(got[f"{t['name']}_value"] / np.float32(t["scale"])), t["name"])
+        d = clients.apart(b, np.rint(got[f"{t['name']}_value"] / np.float32(t["scale"])), t["name"])
         print(f"ncnn {t['name']}: {(d > 0).sum()} of {d.size} codes differ, by up to {d.max()}")
         assert d.max() <= 1
