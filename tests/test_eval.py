@@ -220,7 +220,7 @@ def covered(x, policy, value, symmetric):
 
 
 def quantize_any(x, bits, rounding="half_even", truncation="minmax", truncation_value=0, step="free", symmetric="1", grid="narrow"):
-    """One row, as design.md describes it: rounding first, then the zero point."""
+    """One row: rounding first, then the zero point, which a power of two leaves where it is."""
     exact = x.astype(np.float64)
     low, high = covered(exact, truncation, float(truncation_value), symmetric == "1")
     lowest, highest, _ = levels(bits, grid)
@@ -229,10 +229,10 @@ def quantize_any(x, bits, rounding="half_even", truncation="minmax", truncation_
     else:
         low, high = min(low, 0), max(high, 0)
         size = (high - low) / (2 ** bits - 1)
+    zero = 0 if symmetric == "1" else int(np.clip(lowest - np.round(low / np.float64(np.float32(size))), lowest, highest))
     if step == "power_of_two":
         size = 2 ** np.round(np.log2(size))
     size = np.float32(size)
-    zero = 0 if symmetric == "1" else int(np.clip(lowest - np.round(low / np.float64(size)), lowest, highest))
     code = np.clip(ROUND[rounding]((x / size).astype(np.float64)) + zero, lowest, highest)
     return size * (code - zero).astype(np.float32)
 

@@ -56,22 +56,21 @@ enum kure_status kure_summary_scale(const struct kure_summary *s, const struct k
     if (kure_range_step(all, q) >= STEP_MIN || q->truncation == KURE_TRUNCATION_FIXED) range = policies[q->truncation](s, q);
     if (kure_range_step(range, q) == 0) range = all; /* a policy that covers nothing */
 
-    double step = kure_range_step(range, q) * q->step_ratio;
+    double covering = kure_range_step(range, q), step = covering * q->step_ratio;
     if (step < STEP_MIN || step > STEP_MAX)
         return kure_fail(error, KURE_ERROR_INPUT, "step size %g is outside 2^-100 .. 2^100", step);
     if (q->step == KURE_STEP_POWER_OF_TWO) step = nearest_power_of_two(step);
     scale->step = (float)step;
-    scale->zero_point = kure_range_zero_point(range, scale->step, q);
+    scale->zero_point = kure_range_zero_point(range, (float)covering, q);
     return KURE_OK;
 }
 
 struct kure_scale kure_scale_times(struct kure_scale scale, double ratio, const struct kure_quantizer *q)
 {
     if (ratio == 1) return scale;
-    double low = ((double)kure_lowest_code(q) - scale.zero_point) * scale.step;
     double step = scale.step * ratio;
     if (q->step == KURE_STEP_POWER_OF_TWO && step > 0) step = nearest_power_of_two(step);
-    return (struct kure_scale){(float)step, kure_range_zero_point((struct kure_range){low, 0}, step, q)};
+    return (struct kure_scale){(float)step, scale.zero_point};
 }
 
 /* ---- of one tensor ----------------------------------------------------------- */

@@ -198,7 +198,9 @@ enum { KURE_HISTOGRAM_BINS = 8192 };
 
 /* The scale of x[n]. symmetric: the smallest step whose outermost levels lie at
  * or beyond what the policy covers. Not symmetric: step = (max - min)/(2^b - 1)
- * with 0 inside min..max, zero_point = low - round_half_even(min/step), clamped.
+ * with 0 inside min..max, zero_point = low - round_half_even(min/step), clamped;
+ * step_ratio and powers of two then change the step alone: both ends of the range
+ * move in proportion.
  * Step 0 for values that are all 0 or n = 0, and only for these: a policy that
  * would cover nothing (a percentile of mostly zeros) covers all values instead.
  *
@@ -211,7 +213,7 @@ KURE_CHECKED enum kure_status kure_scale_find(const float *x, size_t n, const st
                                               struct kure_scale *scale, struct kure_error *error);
 
 /* The scale with its step multiplied by ratio (> 0), and for power_of_two rounded to the
- * nearest in log2; a free zero point moves so that the lower end of the range stays. */
+ * nearest in log2; the zero point stays, so that both ends of the range move in proportion. */
 struct kure_scale kure_scale_times(struct kure_scale scale, double ratio, const struct kure_quantizer *q);
 
 /* The same from batches of values that come one after another, for any policy

@@ -210,19 +210,27 @@ static void nothing(void **state)
     }
 }
 
-/* The nearest in log2, after the ratio. */
+/* The nearest in log2, after the ratio; neither moves the zero point. */
 static void powers_of_two(void **state)
 {
     (void)state;
     struct random r = random_start(__func__);
     for (int i = 0; i < 2000; i++) {
-        float x = (float)ldexp(0.5 + random_uniform(&r), (int)(random_uniform(&r) * 60) - 30);
+        float high = (float)ldexp(0.5 + random_uniform(&r), (int)(random_uniform(&r) * 60) - 30);
+        const float x[2] = {(float)(-2 * random_uniform(&r)) * high, high};
         struct kure_quantizer q = {.bits = 2 + i % 7, .step_ratio = 0.7 + 0.01 * (i % 60), .symmetric = i % 2,
                                    .grid = i % 2 ? KURE_GRID_NARROW : KURE_GRID_FULL};
-        struct kure_scale free, scale;
-        assert_int_equal(kure_scale_find(&x, 1, &q, &free, NULL), KURE_OK);
+        struct kure_scale plain, free, scale;
+        const double ratio = q.step_ratio;
+        q.step_ratio = 1;
+        assert_int_equal(kure_scale_find(x, 2, &q, &plain, NULL), KURE_OK);
+        q.step_ratio = ratio;
+        assert_int_equal(kure_scale_find(x, 2, &q, &free, NULL), KURE_OK);
         q.step = KURE_STEP_POWER_OF_TWO;
-        assert_int_equal(kure_scale_find(&x, 1, &q, &scale, NULL), KURE_OK);
+        assert_int_equal(kure_scale_find(x, 2, &q, &scale, NULL), KURE_OK);
+        assert_int_equal(free.zero_point, plain.zero_point);
+        assert_int_equal(scale.zero_point, plain.zero_point);
+        assert_int_equal(kure_scale_times(plain, ratio, &q).zero_point, plain.zero_point);
         double away = log2(scale.step) - log2(free.step);
         assert_true(log2(scale.step) == rint(log2(scale.step)));
         check_near("power of two, distance in log2", away, 0, 0.5 + 1e-6);
