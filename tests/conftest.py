@@ -21,6 +21,7 @@ def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job; the programs under test would not hear Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "sanitize: also run on the build with ASan and UBSan")
+    config.addinivalue_line("markers", "long: not on the build with ASan and UBSan, which runs the same code in shorter tests")
     config.addinivalue_line("markers", "clients: needs the environment of scripts/clients.sh")
     config.addinivalue_line("markers", "threads: also run on the build with ThreadSanitizer")
     config.addinivalue_line("markers", "gpu: wants the build gpu-on-cpu, or with KURE_GPU=native a GPU")

@@ -177,6 +177,7 @@ def test_all_bad(build, data):
 
 
 @pytest.mark.parametrize("command", ("eval", "sweep", "calibrate"))
+@pytest.mark.long
 def test_more_images_than_are_kept(command, build, data):
     """Found in the batch that meets it; others are then looked for, so that the count is whole; --skip-bad looks first."""
     folder, paths = data

@@ -189,6 +189,7 @@ def test_every_combination_is_there(rows):
 
 
 @pytest.mark.parametrize("index", range(0, 96, 3))
+@pytest.mark.long
 def test_quantized_equals_numpy(index, rows, build, trained):
     """Weights quantized by NumPy, written to a file and evaluated in float: the same images are hit. With mse the two
     searches may end in two minima of nearly the same error (tests/unit has the search itself): 0.1 dB, six images."""

@@ -35,6 +35,7 @@ def verify(build, bundle):
     return build.darknet(bundle.parent, "kure", "verify", bundle.name)
 
 
+@pytest.mark.long
 def test_one_byte_of_any_file(build, bundle):
     for name, data in files_under(bundle).items():
         for at in (0, len(data) // 2, len(data) - 1):

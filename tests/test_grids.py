@@ -93,6 +93,7 @@ def slow(build, folder):
 
 
 @pytest.mark.parametrize("command", ("eval", "sweep"))
+@pytest.mark.long
 def test_more_than_a_day(command, build, folder, slow):
     points = 21600 if command == "eval" else 21601
     result = kure(build, folder, command, *slow, "--csv", "long.csv", cfg="slow.cfg", weights="slow.weights")
@@ -130,6 +131,7 @@ def test_an_estimate_is_always_said(build, folder):
 
 # ---- many points -----------------------------------------------------------------------
 
+@pytest.mark.long
 def test_time_grows_with_the_number_of_points(build, folder):
     """60000 rows of three shards are merged, sorted and scored in seconds; squares of their number would take minutes."""
     programs.succeed(kure(build, folder, "sweep", "--weight-bits", "8", "--csv", "one.csv"))

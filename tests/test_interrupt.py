@@ -149,6 +149,7 @@ def wait_for_part(process, folder, inside=""):
 @pytest.mark.parametrize("force", (False, True), ids=("new", "force"))
 @pytest.mark.parametrize("inside", ("", "golden/values.npy", "model.kure"), ids=("calibrating", "golden", "formats"))
 @pytest.mark.parametrize("signal_number", (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+@pytest.mark.long
 def test_no_part_of_a_bundle(inside, force, signal_number, build, folder):
     bundle = folder / "stop.edge"
     shutil.rmtree(bundle, ignore_errors=True)

@@ -21,6 +21,7 @@ def without_time(rows):
 
 
 @pytest.mark.parametrize("weight_bits,activation_bits", (("3", "0"), ("2", "0"), ("0", "2"), ("3", "3")))
+@pytest.mark.long
 def test_lower_loss_than_the_least_squared_error(weight_bits, activation_bits, build, folder):
     """On the images that LAPQ has seen, which are those of the evaluation."""
     bits = ("--weight-bits", weight_bits, "--activation-bits", activation_bits)
@@ -34,6 +35,7 @@ def test_lower_loss_than_the_least_squared_error(weight_bits, activation_bits, b
         assert float(row["weight_sqnr"]) <= float(plain["weight_sqnr"]) + 0.01, "the least squared error is that of mse"
 
 
+@pytest.mark.long
 def test_the_same_every_time_and_at_any_number_of_jobs(build, folder):
     """Also where a step ratio follows a point without one, whose steps serve it."""
     (folder / "lapq.cfg").write_text(cfg_of(48))

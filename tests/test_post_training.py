@@ -154,6 +154,7 @@ def test_cross_entropy_equals_numpy(build, trained):
     assert float(row["cross_entropy"]) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.long
 def test_the_quantizers_make_a_difference(build, trained):
     folder, *_ = trained
     rows = evaluate(build, folder, "--activation-bits", "8,3,2", "--activation-truncation", "ema,mse,gauss,laplace", "--weight-bits", "0,3")

@@ -98,6 +98,7 @@ FAMILIES = (
 
 
 @pytest.mark.parametrize("keys", FAMILIES, ids=("policies", "truncations", "lsq"))
+@pytest.mark.long
 def test_resume_equals_uninterrupted(keys, build, tmp_path):
     bits = dict(weight_bits=4, activation_bits=8)
     layers = networks.conv(8) + networks.conv(8, groups=2) + networks.section("shortcut", activation="leaky", **{"from": -2}) + networks.classifier_head(3)

@@ -62,7 +62,7 @@ def save(build, folder, cfg, *arguments, **options):
 
 
 @pytest.mark.parametrize("cfg,refinement", (
-    ("net.cfg", ()), ("net.cfg", ("--lapq-images", 64)), ("net.cfg", ("--bn-images", 64)), ("net.cfg", ("--bias-images", 64)),
+    ("net.cfg", ()), pytest.param("net.cfg", ("--lapq-images", 64), marks=pytest.mark.long), ("net.cfg", ("--bn-images", 64)), ("net.cfg", ("--bias-images", 64)),
     ("plain.cfg", ("--equalize",)), ("plain.cfg", EVERYTHING),
 ), ids=lambda x: "-".join(map(str, x)) if isinstance(x, tuple) else x)
 def test_what_was_evaluated(cfg, refinement, build, trained):
