@@ -21,7 +21,7 @@ images=0 # all of them
 python=${PYTHON:-/usr/bin/python3}
 darknet=$build/darknet
 set=$build/fashion-boxes
-scene=(--canvas 104 --edges 36 72 --pieces 3 --groups --train 3000 --valid 400)
+scene=(--canvas 104 --edges 36 72 --pieces 3 --groups --train 3000 --valid 800)
 
 bits=8,6,5,4,3,2
 narrow_mse=weight_truncation=mse,weight_grid=narrow
