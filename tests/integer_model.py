@@ -30,7 +30,8 @@ class Layer(c.Structure):
 
 class Output(c.Structure):
     _fields_ = [("tensor", c.c_int), ("source", c.c_int), ("part", c.c_int), ("head_rows", c.c_int), ("head_boxes", c.c_int),
-                ("decoder", c.c_int), ("decoder_type", c.c_char_p)]
+                ("decoder", c.c_int), ("decoder_type", c.c_char_p),
+                ("anchors", c.c_void_p), ("anchor_count", c.c_int), ("classes", c.c_int), ("class_scores", c.c_char_p)]
 
 
 class Golden(c.Structure):

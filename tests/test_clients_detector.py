@@ -17,7 +17,7 @@ from test_clients_images import Bundle
 from test_clients_onnx import LOOSE, counts
 
 pytestmark = pytest.mark.clients
-IMAGES, EDGE, ANCHORS = 30, 64, ((14, 14), (36, 36))
+IMAGES, EDGE = 30, 64
 FORMATS = {"onnx": {"onnx-qdq", "onnx-qop"}, "tflite": {"tflite"}, "tflite-single": {"tflite"}, "cmsis": {"tflite"}, "ncnn": {"ncnn"},
            "tensorrt": {"onnx-qdq"}, "pow2": set()}
 COMPILED = ("onnx", "cmsis", "pow2")
@@ -79,15 +79,17 @@ def test_every_target(build, exports, trained, profile):
 
 
 def heads_of(bundle, value):
-    """[(values [images][rows][height][width], anchors)] of [yolo], boxes and scores together again; value(tensor): its values"""
-    found = {}
+    """[(values [images][rows][height][width], anchors)] of [yolo], boxes and scores together again; value(tensor): its values.
+    All that it needs to know is in the manifest."""
+    found, anchors = {}, {}
     for output in bundle.manifest["outputs"]:
         t = bundle.manifest["tensors"][output["tensor"]]
         values = value(t).reshape(IMAGES, *t["shape"])
-        rows = output["head_rows"] * len(ANCHORS)
+        anchors[output["source"]] = output["decoder"]["anchors"]
+        rows = output["head_rows"] * len(anchors[output["source"]])
         head = found.setdefault(output["source"], np.zeros((IMAGES, rows, *t["shape"][1:]), np.float32))
         head[:, (np.arange(rows) % output["head_rows"] < output["head_boxes"]) == (output["part"] == "boxes")] = values
-    return [(head, ANCHORS) for _, head in sorted(found.items())]
+    return [(head, anchors[source]) for source, head in sorted(found.items())]
 
 
 def check_heads(bundle, got, most):

@@ -8,6 +8,7 @@ import pytest
 
 import clients
 import detectors
+import exported
 import networks
 import programs
 from detectors import CLASSES, evaluate
@@ -261,6 +262,12 @@ def test_simulated_and_integer(kind, build, folder):
     assert abs(float(simulated["ap"]) - float(integer["ap"])) < 1.5 and abs(float(simulated["ap50"]) - float(integer["ap50"])) < 1.5
     one, three = (evaluate(build, folder, "--integer", "--threads", n, name=f"q_{kind}")[0][0] for n in (1, 3))
     assert one["ap"] == three["ap"] == integer["ap"]
+    bundle = exported.export(build, folder, name=f"q_{kind}", bundle=f"{kind}.edge")
+    decodes = dict(type="region", class_scores="softmax", anchors=[[1.75, 1.75], [4.5, 4.5]]) if kind == "region" else \
+        dict(type="yolo", class_scores="sigmoid", anchors=[[14, 14], [36, 36]])
+    decoders = [output["decoder"] for output in bundle.manifest["outputs"]]
+    assert len(decoders) == (4 if kind == "two" else 2) and len({d.pop("layer") for d in decoders}) == len(decoders) / 2
+    assert all(d == {**decodes, "classes": detectors.CLASSES} for d in decoders)
 
 
 def test_compare_says_ap(build, folder):

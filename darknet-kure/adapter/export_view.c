@@ -113,6 +113,19 @@ static void view_weights(const layer *l, const struct kure_weight_quantizer *w, 
     for (size_t r = 0; w->q.bits && !out->is_dorefa && r < w->rows; ++r) scales[r] = kure_weights_scale(w, r);
 }
 
+/* anchors: [2 * l->n], to be filled */
+static void view_decoder(const layer *l, float *anchors, struct kure_decoder *out)
+{
+    for (int i = 0; i < l->n; ++i) memcpy(anchors + 2 * i, l->biases + 2 * (l->type == YOLO ? l->mask[i] : i), 2 * sizeof *anchors);
+    *out = (struct kure_decoder){.anchors = anchors, .anchor_count = l->n, .classes = l->classes, .class_scores = "sigmoid"};
+    if (l->type == REGION && (l->softmax_tree || l->softmax)) out->class_scores = l->softmax_tree ? "tree" : "softmax";
+}
+
+static int decodes_boxes(const layer *l)
+{
+    return l->type == YOLO || l->type == REGION;
+}
+
 static enum kure_status fail_range(const struct kure_network *k, int i, const char *cfg, const char *weights, struct kure_error *error)
 {
     return kure_fail(error, KURE_ERROR_INPUT, "%s: layer %d [%s]: the range of its activations is not known: add --data DATA, or run 'darknet kure calibrate "
@@ -122,7 +135,7 @@ static enum kure_status fail_range(const struct kure_network *k, int i, const ch
 enum kure_status kure_export_view(network *net, const char *cfg, const char *weights, struct kure_network_view *view, struct kure_error *error)
 {
     struct kure_network *k = net->kure;
-    size_t n = (size_t)net->n, rows = 0;
+    size_t n = (size_t)net->n, rows = 0, anchors = 0;
     enum kure_status status = KURE_OK;
     *view = (struct kure_network_view){.cfg = cfg, .weights_path = weights, .channels = net->c, .height = net->h, .width = net->w, .count = net->n};
     if (!k->simulation) return kure_fail(error, KURE_ERROR_INPUT, "%s: nothing in it is quantized", cfg);
@@ -130,11 +143,15 @@ enum kure_status kure_export_view(network *net, const char *cfg, const char *wei
         return kure_fail(error, KURE_ERROR_INPUT, "%s: an integer model reads an image: [net] needs width, height and channels", cfg);
     }
     kure_simulate_scales(k);
-    for (int i = 0; i < net->n; ++i) rows += k->plan.rows[i].rows;
+    for (int i = 0; i < net->n; ++i) {
+        rows += k->plan.rows[i].rows;
+        if (decodes_boxes(&net->layers[i])) anchors += (size_t)net->layers[i].n;
+    }
     struct kure_layer_view *views = kure_views_of(net); /* its inputs are borrowed */
-    view->layers = calloc(1, n * sizeof *view->layers + rows * sizeof(struct kure_scale) + sizeof views);
+    view->layers = calloc(1, n * sizeof *view->layers + rows * sizeof(struct kure_scale) + anchors * 2 * sizeof(float) + 1);
     if (!views || !view->layers) status = kure_fail_memory(error);
     struct kure_scale *scales = (struct kure_scale *)(void *)(view->layers + n);
+    float *anchor = (float *)(void *)(scales + rows);
     for (int i = 0; status == KURE_OK && i < net->n; ++i) {
         const struct kure_plan_row *row = &k->plan.rows[i];
         const struct simulated_layer *s = &k->simulation->layers[i];
@@ -146,6 +163,10 @@ enum kure_status kure_export_view(network *net, const char *cfg, const char *wei
         if (l->kind == KURE_NETWORK_CONVOLUTIONAL || l->kind == KURE_NETWORK_CONNECTED) {
             view_weights(&net->layers[i], &s->weights, scales, l);
             scales += row->rows;
+        }
+        if (decodes_boxes(&net->layers[i])) {
+            view_decoder(&net->layers[i], anchor, &l->boxes);
+            anchor += 2 * net->layers[i].n;
         }
         if (view_quantizer(&s->before, &l->before) != KURE_OK || view_quantizer(&s->after, &l->after) != KURE_OK) {
             status = fail_range(k, i, cfg, weights, error);

@@ -178,7 +178,8 @@ static enum kure_status add_output(struct kure_builder *b, int from, int part, i
     grown[m->output_count++] = (struct kure_integer_output){
         .tensor = b->tensors[from][part], .source = from, .part = !two ? KURE_PART_ALL : part ? KURE_PART_SCORES : KURE_PART_BOXES,
         .head_rows = two ? l->head_rows : 0, .head_boxes = two ? l->head_boxes : 0, .decoder = decoder,
-        .decoder_type = decoder < 0 ? "" : b->net->layers[decoder].type};
+        .decoder_type = decoder < 0 ? "" : b->net->layers[decoder].type,
+        .boxes = decoder < 0 ? (struct kure_decoder){0} : b->net->layers[decoder].boxes};
     return KURE_OK;
 }
 

@@ -143,6 +143,20 @@ static json_t *json_layer(const struct kure_integer_model *m, int i, const struc
     return object;
 }
 
+/* Anchors of [yolo] are pixels of the network's input, those of [region] places of its output. */
+static json_t *json_decoder(const struct kure_integer_output *o)
+{
+    json_t *object = json_pack("{s:i, s:s}", "layer", o->decoder, "type", o->decoder_type), *anchors = json_array();
+    if (!o->boxes.anchors) return object;
+    for (int i = 0; i < o->boxes.anchor_count; ++i) {
+        json_array_append_new(anchors, json_pack("[f, f]", (double)o->boxes.anchors[2 * i], (double)o->boxes.anchors[2 * i + 1]));
+    }
+    json_object_set_new(object, "anchors", anchors);
+    json_object_set_new(object, "classes", json_integer(o->boxes.classes));
+    json_object_set_new(object, "class_scores", json_string(o->boxes.class_scores));
+    return object;
+}
+
 static json_t *json_output(const struct kure_integer_output *o, int i)
 {
     char golden[KURE_GOLDEN_NAME];
@@ -153,7 +167,7 @@ static json_t *json_output(const struct kure_integer_output *o, int i)
         json_object_set_new(object, "head_rows", json_integer(o->head_rows));
         json_object_set_new(object, "head_boxes", json_integer(o->head_boxes));
     }
-    if (o->decoder >= 0) json_object_set_new(object, "decoder", json_pack("{s:i, s:s}", "layer", o->decoder, "type", o->decoder_type));
+    if (o->decoder >= 0) json_object_set_new(object, "decoder", json_decoder(o));
     return object;
 }
 

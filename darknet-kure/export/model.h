@@ -98,6 +98,14 @@ struct kure_integer_layer {
     uint32_t parameter[10]; /* as in model.kure */
 };
 
+/* What a program needs to know of [yolo] and [region] to decode an output. */
+struct kure_decoder {
+    const float *anchors;     /* [anchor_count][2] width, height, of the boxes of this head; NULL: neither of the two */
+    int anchor_count;
+    int classes;              /* rows of an anchor behind its box and its objectness */
+    const char *class_scores; /* of the classes' rows: "sigmoid" each, "softmax" over them, "tree": over the groups of a tree; static text */
+};
+
 /* What is decoded, in float, from an output. */
 struct kure_integer_output {
     int tensor;
@@ -108,6 +116,7 @@ struct kure_integer_output {
                                   * b < head_boxes, else row a*(head_rows-head_boxes) + b - head_boxes of the scores */
     int decoder;                 /* layer of the cfg that reads it, -1: none: the network ends here */
     const char *decoder_type;    /* "softmax", "yolo", "region", "detection", "cost"; "" without one; static text */
+    struct kure_decoder boxes;   /* borrowed */
 };
 
 /* The codes of every tensor for one image, to be shipped beside a model. */

@@ -57,6 +57,7 @@ struct kure_network_layer {
     enum kure_integer_activation activation;
     const char *activation_name;     /* "leaky"; static text */
     float slope;                     /* LEAKY: its slope; RELU6: its cap */
+    struct kure_decoder boxes;       /* yolo, region */
     void (*activate)(const struct kure_network_layer *layer, float *x, int n); /* in place, as the network does */
     int host_activation;             /* for activate */
 };
