@@ -13,7 +13,7 @@ pytestmark = pytest.mark.sanitize
 CFG = ("# leaky stays in comments: activation=leaky\r\n" + networks.net(width=32, height=32).replace("\n", "\r\n")
        + "[convolutional]\r\nfilters=8\r\nsize=3\r\npad=1\r\n activation = leaky   # as trained\r\n\r\n"
        + "[convolutional]\nfilters=8\nsize=3\npad=1\nslope=.2\nactivation=leaky\n\n" + networks.conv(8, activation="relu")
-       + "[shortcut]\nfrom=-2\nactivation=leaky\n\n" + networks.conv(8, activation="elu") + networks.classifier_head(3) + "\n; the end")
+       + "[shortcut]\nfrom=-2\nactivation=leaky\n\n" + networks.conv(8, activation="elu") + "[convolutional]\nfilters=8\n\n" + networks.classifier_head(3) + "\n; the end")
 
 
 def swap(build, folder, *options, text=CFG):
@@ -42,9 +42,9 @@ def test_table_and_what_has_no_integer_form(build, tmp_path):
         rows = list(csv.DictReader(file))
     assert [(r["layer"], r["before"], r["after"], r["integer"]) for r in rows] == [
         ("0", "leaky", "relu", "yes"), ("1", "leaky", "relu", "yes"), ("2", "relu", "relu", "yes"), ("3", "leaky", "relu", "yes"), ("4", "elu", "elu", "no"),
-        ("5", "linear", "linear", "yes")]
-    assert len(json.loads((tmp_path / "t.json").read_text())["rows"]) == 6
-    assert "3 layers swapped" in result.stdout and "no integer form: layer 4 [convolutional] activation=elu" in result.stderr
+        ("5", "logistic", "logistic", "no"), ("6", "linear", "linear", "yes")]
+    assert len(json.loads((tmp_path / "t.json").read_text())["rows"]) == 7
+    assert "3 layers swapped" in result.stdout and "no integer form: layer 4 [convolutional] activation=elu, layer 5 [convolutional] activation=logistic" in result.stderr
 
 
 @pytest.mark.parametrize("to", ("relu", "relu6", "26/256"))

@@ -12,9 +12,19 @@
 
 enum change { STAYS, SWAPPED, DROPPED };
 
+/* Layers that Darknet gives the logistic function where a cfg says nothing. */
+static const char *default_of(const char *type)
+{
+    static const char *const logistic[] = {"convolutional", "conv", "connected", "conn", "deconvolutional", "deconv", "local", "rnn", "crnn"};
+    for (size_t i = 0; i < sizeof logistic / sizeof logistic[0]; ++i) {
+        if (strcmp(type, logistic[i]) == 0) return "logistic";
+    }
+    return NULL;
+}
+
 const char *kure_cfg_activation(const struct kure_cfg_section *section)
 {
-    const char *value = NULL;
+    const char *value = default_of(section->type);
     for (int i = 0; i < section->count; ++i) {
         if (strcmp(section->entries[i].key, "activation") == 0) value = section->entries[i].value;
     }

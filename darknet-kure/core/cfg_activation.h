@@ -17,7 +17,7 @@ struct kure_activation_swap {
 KURE_CHECKED enum kure_status kure_cfg_swap_activation(const struct kure_cfg *cfg, const struct kure_activation_swap *swap, const char *out,
                                                        struct kure_error *error);
 
-/* The last activation= of a section, NULL: it has none; borrowed. */
+/* The last activation= of a section, or what Darknet takes where a weighted layer has none; NULL: no activation; borrowed. */
 const char *kure_cfg_activation(const struct kure_cfg_section *section);
 
 #endif
