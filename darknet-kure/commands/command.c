@@ -50,6 +50,7 @@ static const struct kure_command *nearest(const char *name)
 
 int kure_command(int argc, char **argv)
 {
+    while (argc > 1 && !argv[argc - 1]) --argc; /* Darknet takes -nogpu and -i out, but counts them */
     if (argc < 3) {
         print_help(stderr);
         return 2;
