@@ -243,7 +243,7 @@ setup:
 
 # ---- demo, paper, tests, bench ---------------------------------------------
 
-.PHONY: demo demo-detector paper test test-gpu bench bench-gpu check-patches golden docs install clean help
+.PHONY: demo demo-detector paper test test-gpu bench bench-gpu kernels check-patches golden docs install clean help
 demo:
 	@scripts/setup.sh build blas demo
 	@$(MAKE) --no-print-directory all
@@ -277,6 +277,9 @@ test-gpu:
 bench-gpu:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/gpu GPU=1 $(if $(ARCH),ARCH='$(ARCH)') $(BUILD)/gpu/bench_cuda
 	@status=0; $(BUILD)/gpu/bench_cuda || status=1; $(PYTHON) tests/bench/bench_cuda_torch.py $(BUILD)/gpu/bench_cuda || status=1; exit $$status
+
+kernels:
+	@$(NVCC) $(NVCC_FLAGS) $(GPU_ARCH) $(INCLUDES) -Xptxas -v -c darknet-kure/backend/cuda.cu -o /dev/null 2>&1 | $(PYTHON) scripts/kernels.py
 
 check-patches:
 	@scripts/setup.sh build blas
@@ -313,6 +316,7 @@ help:
 #H make paper              README's tables, three seeds: the demo, the paper's ablations, quantization-aware training, the detector (hours)
 #H make bench              speed, as ratios measured in one run
 #H make test-gpu, bench-gpu  on a machine with a GPU and nvcc: the loops, compute-sanitizer, training; bandwidth
+#H make kernels            what nvcc says of our kernels: registers, spills; GPU=1 is not needed, nor a GPU
 #H make check-patches      patches apply, build and come out, on Debian's tree and upstream's
 #H make setup              install every Debian package that the targets above need
 #H make patch DARKNET=DIR  apply the patches to your own tree; make unpatch takes them out

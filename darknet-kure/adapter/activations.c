@@ -319,6 +319,19 @@ void kure_activation_quantize(const struct kure_activation_quantizer *a, const l
     kure_activation_each_piece(a, l, quantize_piece, &p);
 }
 
+float kure_activation_clip(const struct kure_activation_quantizer *a, int group)
+{
+    if (a->method == KURE_METHOD_DOREFA) return 1;
+    return a->method == KURE_METHOD_PACT ? learned_of((struct kure_activation_quantizer *)(uintptr_t)a, group)->value : 0;
+}
+
+void kure_activation_features(const struct kure_activation_quantizer *a, const layer *l, size_t features[KURE_MOST_GROUPS])
+{
+    size_t outputs = (size_t)l->outputs;
+    features[0] = a->head_rows ? outputs / (size_t)a->head_rows * (size_t)a->head_boxes : outputs;
+    features[1] = a->head_rows ? outputs - features[0] : outputs;
+}
+
 static void mask_piece(void *context, int group, size_t offset, size_t count)
 {
     struct pass *p = context;
@@ -326,12 +339,12 @@ static void mask_piece(void *context, int group, size_t offset, size_t count)
     struct kure_noise noise = p->noise;
     noise.first += offset;
     if (p->a->method == KURE_METHOD_PACT || p->a->method == KURE_METHOD_DOREFA) {
-        float clip = p->a->method == KURE_METHOD_PACT ? learned_of(p->a, group)->value : 1;
-        g->descent += kure_pact_backward(p->x + offset, p->y + offset, p->y + offset, count, clip);
+        g->descent += kure_pact_backward(p->x + offset, p->y + offset, p->y + offset, count, kure_activation_clip(p->a, group));
         return;
     }
     if (is_learned(p->a)) {
-        g->descent += kure_learned_step_gradient(p->x + offset, p->y + offset, count, p->features[group], g->scale, &p->a->q, &noise);
+        g->descent += kure_learned_step_backward(p->x + offset, p->y + offset, p->y + offset, count, p->features[group], g->scale, &p->a->q, &noise);
+        return;
     }
     kure_ste_backward(p->x + offset, p->y + offset, p->y + offset, count, g->scale, &p->a->q, &noise);
 }
@@ -339,12 +352,8 @@ static void mask_piece(void *context, int group, size_t offset, size_t count)
 void kure_activation_mask(struct kure_activation_quantizer *a, const layer *l, const float *x, float *delta,
                           const struct kure_noise *noise)
 {
-    size_t outputs = (size_t)l->outputs;
-    struct pass p = {.a = a, .x = x, .y = delta, .noise = *noise, .features = {outputs, outputs}};
-    if (a->head_rows) {
-        p.features[0] = outputs / (size_t)a->head_rows * (size_t)a->head_boxes;
-        p.features[1] = outputs - p.features[0];
-    }
+    struct pass p = {.a = a, .x = x, .y = delta, .noise = *noise};
+    kure_activation_features(a, l, p.features);
     kure_activation_each_piece(a, l, mask_piece, &p);
     a->has_gradient = is_learned(a);
 }

@@ -104,6 +104,12 @@ KURE_CHECKED enum kure_status kure_activation_observe_all(struct kure_activation
 KURE_CHECKED enum kure_status kure_activation_calibrate(struct kure_activation_quantizer *a, const struct kure_activation_quantizer *observed,
                                                         struct kure_error *error);
 
+/* pact's clip, which is learned, or dorefa's, 1; 0 for the other methods */
+float kure_activation_clip(const struct kure_activation_quantizer *a, int group);
+
+/* features [out]: outputs of each group in one image */
+void kure_activation_features(const struct kure_activation_quantizer *a, const layer *l, size_t features[KURE_MOST_GROUPS]);
+
 /* x to its quantized values; x and y may be the same */
 void kure_activation_quantize(const struct kure_activation_quantizer *a, const layer *l, const float *x, float *y,
                               const struct kure_noise *noise);

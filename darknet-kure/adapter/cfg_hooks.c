@@ -165,6 +165,5 @@ void kure_release(network *net)
 /* Weights are averaged by Darknet; kurtosis has no state of its own to average. */
 void kure_synced(network **nets, int n)
 {
-    (void)nets;
-    (void)n;
+    kure_simulation_average(nets, n);
 }

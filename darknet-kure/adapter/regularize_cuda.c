@@ -314,7 +314,7 @@ static void plan_descent(struct kure_cuda_kurtosis *c, const struct part *part, 
     enum batch b = d.kind == KURE_DESCENT_NARROW ? NARROW : WIDE;
     struct kure_cuda_arguments *a = &kure_cuda_batch_arguments(c->batch[b])[part - c->parts];
     a->x = a->w = part->weights;
-    a->y = part->updates;
+    a->dx = part->updates;
     if (b == NARROW) {
         a->descend.cubic = d.narrow;
         a->descend.gain = d.narrow_gain;
@@ -374,7 +374,7 @@ static int plan_folded(struct kure_network *k, int i, const struct kure_kurtosis
         l->scale_updates[r] = kure_folded_gamma(&step, l->scale_updates[r], l->rolling_variance[r], &dots[r]);
         if (f == 0) continue;
         across[r] = rows[r];
-        across[r].y = l->weight_updates_gpu + r * length;
+        across[r].dx = l->weight_updates_gpu + r * length;
         across[r].across.gain = f * step.gain;
         across[r].across.along = dots[r].ww > 0 ? dots[r].tw / dots[r].ww : 0;
     }

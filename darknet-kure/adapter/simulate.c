@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../backend/backend.h"
+#include "policy.h"
 #include "simulate_cuda.h"
 
 /* room[0..size) of floats, kept from call to call */
@@ -39,10 +41,8 @@ static void activate_outputs(const struct simulated_layer *s, float *x, int n)
 {
     if (!s->own_activation) {
         activate_array(x, n, s->activation);
-    } else if (s->activation == LEAKY) {
-        for (int i = 0; i < n; ++i) x[i] = x[i] > 0 ? x[i] : s->slope * x[i];
     } else {
-        for (int i = 0; i < n; ++i) x[i] = x[i] > 0 ? (x[i] < s->cap ? x[i] : s->cap) : 0;
+        kure_cpu()->rectify(x, x, (size_t)n, kure_rectifier_slope(s), kure_rectifier_cap(s));
     }
 }
 
@@ -51,10 +51,8 @@ static void activation_gradient(const struct simulated_layer *s, const float *x,
 {
     if (!s->own_activation) {
         gradient_array(x, n, s->activation, delta);
-    } else if (s->activation == LEAKY) {
-        for (int i = 0; i < n; ++i) delta[i] *= x[i] > 0 ? 1 : s->slope;
     } else {
-        for (int i = 0; i < n; ++i) delta[i] *= x[i] > 0 && x[i] < s->cap;
+        kure_cpu()->rectify_backward(x, delta, delta, (size_t)n, kure_rectifier_slope(s), kure_rectifier_cap(s));
     }
 }
 
@@ -69,11 +67,10 @@ int kure_simulate_is_on(const struct kure_network *k)
     return !k->simulation->observing && k->simulation->update >= k->plan.quantization.start;
 }
 
-/* Is the batch norm of these weights part of them by now? */
-static int is_frozen(const struct kure_network *k, const struct simulated_layer *s)
+int kure_simulate_is_frozen(const struct kure_network *k, int i)
 {
     const struct kure_quantization_options *o = &k->plan.quantization;
-    return s->weights.fold && o->batchnorm == KURE_BATCHNORM_FREEZE && k->simulation->update >= o->freeze_at;
+    return k->simulation->layers[i].weights.fold && o->batchnorm == KURE_BATCHNORM_FREEZE && k->simulation->update >= o->freeze_at;
 }
 
 /* ------------------------------------------------------------------------- */
@@ -92,7 +89,7 @@ static void refresh_weights(struct kure_network *k, int i)
     struct kure_tensor t = kure_tensor_of(&k->net->layers[i], k->simulation->room);
     long long update = k->simulation->update;
     s->weights.noise = kure_simulate_noise(k, update, i, USE_WEIGHTS);
-    s->weights.frozen = is_frozen(k, s);
+    s->weights.frozen = kure_simulate_is_frozen(k, i);
     if (kure_weights_refresh(&s->weights, &t, update, (int)k->plan.quantization.every, &k->simulation->rate, &error) != KURE_OK) {
         kure_simulation_stop(k, i, &error);
     }
@@ -216,25 +213,34 @@ void kure_simulate_scales(struct kure_network *k)
 /* ------------------------------------------------------------------------- */
 /* A minibatch                                                                */
 
-/* What evaluation uses must be known even if sample= does not draw it for long. */
+/* Is the range unknown that evaluation uses, since sample= has not drawn it yet? */
+static int lacks_own_slot(const struct kure_activation_quantizer *a)
+{
+    return a->now != a->slots && !(a->slots[0].state[0] > 0);
+}
+
 static void begin_own_slot(struct kure_network *k, struct kure_activation_quantizer *a, const layer *l, int number, int use, const float *x)
 {
     const struct kure_plan_row *row = &k->plan.rows[number];
     const struct kure_quantizer drawn = a->q, *own = use == USE_BEFORE ? &row->before : &row->after;
     struct kure_error error;
-    if (a->now == a->slots || a->slots[0].state[0] > 0) return;
+    if (!lacks_own_slot(a)) return;
     if (kure_activation_select(a, own, &error) != KURE_OK || kure_activation_observe(a, l, x, &error) != KURE_OK ||
         kure_activation_refresh(a, &k->simulation->rate, &error) != KURE_OK || kure_activation_select(a, &drawn, &error) != KURE_OK) {
         kure_simulation_stop(k, number, &error);
     }
 }
 
-/* x -> y by one quantizer of layer l; in training the values are observed first. */
-static void pass_quantizer(struct kure_network *k, struct kure_activation_quantizer *a, const layer *l, int number, int use,
-                           int train, const float *x, float *y)
+int kure_simulate_wants_values(const struct kure_network *k, const struct kure_activation_quantizer *a, int train)
+{
+    int searches = a->method == KURE_METHOD_STE && kure_policy_needs(a->now->of_update.truncation) != KURE_NEEDS_RANGE;
+    return k->simulation->observing || (train && (!kure_activation_ready(a) || searches || lacks_own_slot(a)));
+}
+
+void kure_simulate_observe(struct kure_network *k, struct kure_activation_quantizer *a, const layer *l, int number, int use, int train,
+                           const float *x)
 {
     struct kure_error error;
-    size_t n = (size_t)l->outputs * (size_t)l->batch;
     if ((train || k->simulation->observing) && !(kure_activation_ready(a) && a->method != KURE_METHOD_STE)) {
         if (kure_activation_observe(a, l, x, &error) != KURE_OK) kure_simulation_stop(k, number, &error);
         if (train && !kure_activation_ready(a) && kure_activation_refresh(a, &k->simulation->rate, &error) != KURE_OK) {
@@ -247,6 +253,14 @@ static void pass_quantizer(struct kure_network *k, struct kure_activation_quanti
                  "with training or from 'darknet kure calibrate CFG WEIGHTS DATA'");
         kure_simulation_stop(k, number, &error);
     }
+}
+
+/* x -> y by one quantizer of layer l; in training the values are observed first. */
+static void pass_quantizer(struct kure_network *k, struct kure_activation_quantizer *a, const layer *l, int number, int use,
+                           int train, const float *x, float *y)
+{
+    size_t n = (size_t)l->outputs * (size_t)l->batch;
+    kure_simulate_observe(k, a, l, number, use, train, x);
     struct kure_noise noise = kure_simulate_noise(k, k->simulation->update, number, use);
     if (kure_simulate_is_on(k)) kure_activation_quantize(a, l, x, y, &noise);
     else if (x != y) memcpy(y, x, n * sizeof(float));
@@ -365,5 +379,5 @@ void kure_simulate_backward(layer l, network net)
     memset(s->weights.bias_gradient, 0, s->weights.rows * sizeof(float));
     s->backward(own, net);
     struct kure_tensor t = kure_tensor_of(&l, NULL);
-    kure_weights_add_gradient(&s->weights, &t, own.weight_updates, l.weight_updates, s->weights.frozen ? &frozen : NULL, k->simulation->rows);
+    kure_weights_add_gradient(&s->weights, &t, own.weight_updates, l.weight_updates, s->weights.frozen ? &frozen : NULL);
 }

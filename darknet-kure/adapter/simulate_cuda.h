@@ -2,10 +2,12 @@
  * simulate_cuda.h: simulated quantization on a GPU: what simulate.c does, with the loops of
  * backend/cuda.h.
  *
- * Once an update the weights of all layers are quantized together, by one launch where batch
- * norm is not folded, with scales that the CPU makes of their ranges. Ranges of activations
- * and gradients of learned steps stay on the GPU until the update ends: the forward pass waits
- * for nothing, except in the first minibatch of all, which sets the scales from itself.
+ * Once an update one launch looks at the weights of all layers, and one copy brings their
+ * ranges down, with the ranges of activations and the gradients of learned steps that the
+ * minibatches have left on the GPU; one copy takes the scales up that the CPU makes of them,
+ * and one launch quantizes all weights. Passes wait for nothing, except where the CPU has to see
+ * values: in the first minibatch of all, which sets the scales from itself, for policies that
+ * search, and for targets with an arithmetic of their own.
  *
  * Without GPU=1 collect and release do nothing, and the others are not called.
  */
@@ -14,7 +16,6 @@
 
 #include "simulation.h"
 
-/* Ends the process where the plan asks for what the GPU does not do yet. */
 void kure_cuda_simulation_attach(struct kure_network *k);
 void kure_cuda_simulation_make(struct kure_network *k); /* once the layers' quantizers are there: memory on the GPU */
 void kure_cuda_simulation_release(struct kure_network *k);

@@ -104,16 +104,20 @@ static float bias_error(const struct simulated_layer *s, const layer *l, size_t 
     return fabs(bias) <= 0x1p30 * grid ? (float)(round(bias / grid) * grid - bias) : 0;
 }
 
+int kure_target_rounds_biases(const struct kure_network *k, int i)
+{
+    enum kure_arithmetic a = arithmetic_of(k);
+    int rounds = a == KURE_ARITHMETIC_FLOAT32 || a == KURE_ARITHMETIC_DOUBLE_ROUNDING || a == KURE_ARITHMETIC_SINGLE_ROUNDING;
+    return rounds && k->simulation->layers[i].weights.q.bits && input_step(k, i) != 0;
+}
+
 void kure_target_biases(const struct kure_network *k, int i, const layer *l, float *x)
 {
     const struct simulated_layer *s = &k->simulation->layers[i];
-    enum kure_arithmetic a = arithmetic_of(k);
-    float step = s->weights.q.bits ? input_step(k, i) : 0;
-    int rounds = a == KURE_ARITHMETIC_FLOAT32 || a == KURE_ARITHMETIC_DOUBLE_ROUNDING || a == KURE_ARITHMETIC_SINGLE_ROUNDING;
     size_t rows = s->weights.rows, plane = rows ? (size_t)l->outputs / rows : 0;
-    if (!rounds || step == 0) return;
+    if (!kure_target_rounds_biases(k, i)) return;
     for (size_t r = 0; r < rows; ++r) {
-        float error = bias_error(s, l, r, step);
+        float error = bias_error(s, l, r, input_step(k, i));
         for (size_t b = 0; b < (size_t)l->batch; ++b) {
             for (size_t j = 0; j < plane; ++j) x[(b * rows + r) * plane + j] += error;
         }

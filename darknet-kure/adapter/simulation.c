@@ -1,6 +1,9 @@
 /* simulation.c: attaches simulated quantization, keeps its state; see simulation.h. */
+#include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "evaluate.h"
 #include "simulate_cuda.h"
@@ -88,18 +91,15 @@ void kure_simulation_attach(struct kure_network *k)
     s->stale = 1;
     if (gpu_index >= 0) kure_cuda_simulation_attach(k);
     s->images = (size_t)k->net->batch * (size_t)k->net->subdivisions;
-    size_t longest = 1;
     s->room_size = 1;
     for (int i = 0; i < k->plan.count; ++i) {
         const struct kure_plan_row *row = &k->plan.rows[i];
         size_t n = row->rows * row->row_length;
         if (row->weight.bits && n > s->room_size) s->room_size = n;
-        if (row->weight.bits && row->row_length > longest) longest = row->row_length;
         attach_layer(k, i);
     }
     s->room = malloc(s->room_size * sizeof(float));
-    s->rows = malloc(KURE_ROW_PARTS * longest * sizeof(float));
-    if (!s->room || !s->rows) kure_stop(&(struct kure_error){"not enough memory for [quantization]"});
+    if (!s->room) kure_stop(&(struct kure_error){"not enough memory for [quantization]"});
     if (s->cuda) kure_cuda_simulation_make(k);
 }
 
@@ -121,7 +121,6 @@ void kure_simulation_release(struct kure_network *k)
     free(s->layers);
     free(s->input);
     free(s->room);
-    free(s->rows);
     free(s);
     k->simulation = NULL;
 }
@@ -177,6 +176,65 @@ void kure_simulation_each_tensor(struct kure_network *k, kure_tensor_function *f
         each_range(&s->after, i, "after", function, context);
     }
 }
+
+/* ------------------------------------------------------------------------- */
+/* Several GPUs                                                               */
+
+struct averaging {
+    double *sum; /* [count] of all networks' states; NULL: they are counted */
+    size_t count;
+    int networks;
+};
+
+static void add_state(void *context, const char *name, float *data, size_t count)
+{
+    struct averaging *a = context;
+    (void)name;
+    for (size_t i = 0; a->sum && i < count; ++i) a->sum[a->count + i] += (double)data[i];
+    a->count += count;
+}
+
+/* Is it the code that stands for 0 of a learned parameter? */
+static int is_zero_point(const char *name, size_t i)
+{
+    size_t first = strstr(name, ".range_") ? KURE_ACTIVATION_STATE - KURE_MOST_GROUPS * KURE_LEARNED_FLOATS : 0;
+    return i >= first && (i - first) % KURE_LEARNED_FLOATS == offsetof(struct kure_learned_parameter, zero_point) / sizeof(float);
+}
+
+static void take_mean(void *context, const char *name, float *data, size_t count)
+{
+    struct averaging *a = context;
+    for (size_t i = 0; i < count; ++i) {
+        double mean = a->sum[a->count + i] / a->networks;
+        data[i] = (float)(is_zero_point(name, i) ? rint(mean) : mean);
+    }
+    a->count += count;
+}
+
+void kure_simulation_average(network **nets, int n)
+{
+    struct averaging a = {.networks = n};
+    kure_simulation_each_tensor(nets[0]->kure, add_state, &a);
+    if (a.count == 0) return;
+    a.sum = calloc(a.count, sizeof *a.sum);
+    if (!a.sum) kure_stop(&(struct kure_error){"not enough memory for [quantization]"});
+    for (int i = 0; i < n; ++i) {
+#ifdef GPU
+        cuda_set_device(nets[i]->gpu_index);
+#endif
+        kure_simulation_settle(nets[i]->kure);
+        a.count = 0;
+        kure_simulation_each_tensor(nets[i]->kure, add_state, &a);
+    }
+    for (int i = 0; i < n; ++i) {
+        a.count = 0;
+        kure_simulation_each_tensor(nets[i]->kure, take_mean, &a);
+        kure_simulation_restore(nets[i]->kure);
+    }
+    free(a.sum);
+}
+
+/* ------------------------------------------------------------------------- */
 
 int kure_simulation_is_ready(const struct kure_network *k)
 {

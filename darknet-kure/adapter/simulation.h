@@ -5,6 +5,8 @@
 #ifndef KURE_SIMULATION_H
 #define KURE_SIMULATION_H
 
+#include <math.h>
+
 #include "activations.h"
 #include "state.h"
 #include "weight_quantizer.h"
@@ -23,13 +25,23 @@ struct simulated_layer {
     size_t raw_size;
 };
 
+/* Of an own activation: the op rectify's. */
+static inline float kure_rectifier_slope(const struct simulated_layer *s)
+{
+    return s->activation == LEAKY ? s->slope : 0;
+}
+
+static inline float kure_rectifier_cap(const struct simulated_layer *s)
+{
+    return s->activation == LEAKY ? INFINITY : s->cap;
+}
+
 struct kure_simulation {
     struct simulated_layer *layers; /* [plan.count] */
     float *input;                   /* [input_size] the network's input, quantized */
     size_t input_size;
     float *room;                    /* [room_size] for one weight tensor or one output at a time */
     size_t room_size;
-    float *rows;                    /* KURE_ROW_PARTS of the longest row of weights */
     struct kure_learned_rate rate;  /* of the update under way */
     size_t images;                  /* of an update, by the cfg */
     long long update;               /* whose weights and scales are in force */
@@ -53,8 +65,16 @@ void kure_simulate_begin(struct kure_network *k, const network *net);
 enum { USE_WEIGHTS, USE_BEFORE, USE_AFTER, USE_SAMPLE, USE_INPUT };
 struct kure_noise kure_simulate_noise(const struct kure_network *k, long long update, int layer_number, int use);
 
-/* Does this update quantize? */
+/* Does this update quantize? Is the batch norm of layer i part of its weights by now? */
 int kure_simulate_is_on(const struct kure_network *k);
+int kure_simulate_is_frozen(const struct kure_network *k, int i);
+
+/* What one quantizer of layer l does before it quantizes: in training, and while a calibration observes, it looks at its
+ * values; the first minibatch of all sets the scale from itself. Ends the process where there is no scale to quantize with.
+ * x [in]: all outputs of the minibatch; not looked at where wants_values says 0, but for policies that need the range alone */
+void kure_simulate_observe(struct kure_network *k, struct kure_activation_quantizer *a, const layer *l, int number, int use, int train,
+                           const float *x);
+int kure_simulate_wants_values(const struct kure_network *k, const struct kure_activation_quantizer *a, int train);
 
 /* All scales that a prediction would use, without the quantized twins of the weights. */
 void kure_simulate_scales(struct kure_network *k);
@@ -66,7 +86,8 @@ int kure_target_differs(const struct kure_network *k, int i);
  *   x  [in]: [n] what goes into the last quantizer;  y  [out]: [n];  plane: values of a mean */
 void kure_target_outputs(const struct kure_network *k, int i, const float *x, float *y, size_t n, int plane);
 
-/* What the target's int32 biases add to outputs of layer l, number i, in front of its activation: x [in, out] */
+/* What the target's int32 biases add to outputs of layer l, number i, in front of its activation: x [in, out]. Does it round them? */
+int kure_target_rounds_biases(const struct kure_network *k, int i);
 void kure_target_biases(const struct kure_network *k, int i, const layer *l, float *x);
 
 /* Scales of layer i's activations from what was observed or learned. */

@@ -71,6 +71,7 @@ int kure_simulation_is_ready(const struct kure_network *k); /* are ranges of act
 void kure_simulation_touch(struct kure_network *k);   /* weights have changed other than by training */
 void kure_simulation_settle(struct kure_network *k);  /* before its state is saved */
 void kure_simulation_restore(struct kure_network *k); /* after its state was loaded */
+void kure_simulation_average(network **nets, int n);  /* of the same cfg, on several GPUs: all get the mean of their state */
 /* The state: scales of weights, ranges of activations. Nothing without [quantization]. */
 void kure_simulation_each_tensor(struct kure_network *k, kure_tensor_function *function, void *context);
 

@@ -49,6 +49,33 @@ struct kure_codec {
     struct kure_noise noise;
 };
 
+/* A row of weights whose batch norm may be folded in: x * factor is what is quantized. */
+struct kure_fold_codec {
+    struct kure_codec codec; /* step 0: nothing is quantized */
+    float factor;
+    float divisor; /* fold_quantize: of the quantized values */
+    float gain;    /* fold_backward: of the gradient */
+};
+
+struct kure_fold_sums {
+    double step;   /* sum of dy * d fake_quantize(x * factor) / d step; 0 for a step of 0 */
+    double factor; /* sum of dy * x where the code was not clamped */
+};
+
+/* A frozen batch norm that is folded into n rows of weights and their biases. */
+struct kure_folded_norm {
+    const float *gamma, *beta, *mean, *variance; /* [n] */
+    const struct kure_fold_sums *sums;           /* [n][chunks] of fold_backward_sums */
+    size_t chunks;
+    const float *bias_gradient;                  /* [n] of the folded biases */
+    float *gamma_updates;                        /* [n] [in, out] */
+};
+
+enum { KURE_GATHERED = 64 };
+struct kure_gathered {
+    float value[KURE_GATHERED];
+};
+
 /* count[n] equal values each, total = the sum of the values they stand for */
 struct kure_points {
     const float *value;
@@ -86,9 +113,17 @@ typedef void kure_op_kurtosis_descend_across(float *updates, const float *x, con
 /* x[n], y[n], which may be the same */
 typedef void kure_op_multiply(const float *x, float *y, size_t n, float factor);
 typedef void kure_op_divide(const float *x, float *y, size_t n, float divisor);
-typedef void kure_op_fake_quantize(const float *x, float *y, size_t n, const struct kure_codec *codec);
 
-/* x[n], finite */
+/* x[n], y[n], which may be the same; a step of 0 gives zeros */
+typedef void kure_op_fake_quantize(const float *x, float *y, size_t n, const struct kure_codec *codec);
+typedef void kure_op_range_quantize(const float *x, float *y, size_t n, const struct kure_codec *codec,
+                                    struct kure_range_keys *out);
+typedef void kure_op_fold_quantize(const float *x, float *y, size_t n, const struct kure_fold_codec *fold);
+
+/* x[n], y[n], which may be the same; cap > 0, INFINITY: none */
+typedef void kure_op_rectify(const float *x, float *y, size_t n, float slope, float cap);
+
+/* x[n], finite; step > 0 */
 typedef void kure_op_quantization_sums(const float *x, size_t n, const struct kure_codec *codec,
                                        struct kure_error_sums *out);
 typedef void kure_op_spread_sums(const float *x, size_t n, float pivot, struct kure_spread_sums *out);
@@ -96,15 +131,28 @@ typedef void kure_op_spread_sums(const float *x, size_t n, float pivot, struct k
 /* x[n]; n = 0 gives INT32_MAX, INT32_MIN */
 typedef void kure_op_range(const float *x, size_t n, struct kure_range_keys *out);
 typedef uint64_t kure_op_count_nan(const float *x, size_t n);
+typedef void kure_op_gather(const float *x, size_t n, struct kure_gathered *out);
 
-/* x[n], dy[n], dx[n], which may be dy; codec as in the forward pass. Not finite
- * where dy is not. */
+/* x[n], dy[n], dx[n], which may be dy; codec as in the forward pass, where a step of 0
+ * gives dx = dy. Not finite where dy is not. */
 typedef void kure_op_ste_backward(const float *x, const float *dy, float *dx, size_t n,
                                   const struct kure_codec *codec);
-typedef double kure_op_step_gradient(const float *x, const float *dy, size_t n,
-                                     const struct kure_codec *codec);
-typedef void kure_op_pact_backward(const float *x, const float *dy, float *dx, size_t n, float clip);
-typedef double kure_op_pact_gradient(const float *x, const float *dy, size_t n, float clip);
+typedef double kure_op_lsq_backward(const float *x, const float *dy, float *dx, size_t n,
+                                    const struct kure_codec *codec);
+typedef double kure_op_pact_backward(const float *x, const float *dy, float *dx, size_t n, float clip);
+
+/* x[n]: what rectify has put out */
+typedef void kure_op_rectify_backward(const float *x, const float *dy, float *dx, size_t n, float slope, float cap);
+
+/* x[n], dy[n], updates[n] [in, out]; fold as in the forward pass */
+typedef void kure_op_fold_backward(const float *x, const float *dy, float *updates, size_t n,
+                                   const struct kure_fold_codec *fold);
+typedef void kure_op_fold_backward_sums(const float *x, const float *dy, float *updates, size_t n,
+                                        const struct kure_fold_codec *fold, struct kure_fold_sums *out);
+
+/* y[n]: biases; backward: those members of batchnorm that are not of the forward pass */
+typedef void kure_op_fold_biases(const struct kure_folded_norm *batchnorm, float *y, size_t n);
+typedef void kure_op_batchnorm_backward(const struct kure_folded_norm *batchnorm, size_t n);
 
 struct kure_dorefa_sums {
     double dot;       /* sum of dy * tanh x */

@@ -185,6 +185,36 @@ static uint64_t count_nan_cpu(const float *x, size_t n)
     return count;
 }
 
+static void gather_cpu(const float *x, size_t n, struct kure_gathered *out)
+{
+    *out = (struct kure_gathered){{0}};
+    memcpy(out->value, x, (n < KURE_GATHERED ? n : KURE_GATHERED) * sizeof *x);
+}
+
+static void rectify_cpu(const float *x, float *y, size_t n, float slope, float cap)
+{
+    for (size_t i = 0; i < n; i++) y[i] = kure_rectify(x[i], slope, cap);
+}
+
+static void rectify_backward_cpu(const float *x, const float *dy, float *dx, size_t n, float slope, float cap)
+{
+    for (size_t i = 0; i < n; i++) dx[i] = kure_rectify_slope(x[i], dy[i], slope, cap);
+}
+
+static void fold_biases_cpu(const struct kure_folded_norm *b, float *y, size_t n)
+{
+    for (size_t r = 0; r < n; r++) y[r] = kure_fold_bias(b->gamma[r], b->beta[r], b->mean[r], b->variance[r]);
+}
+
+static void batchnorm_backward_cpu(const struct kure_folded_norm *b, size_t n)
+{
+    for (size_t r = 0; r < n; r++) {
+        double sum = 0;
+        for (size_t c = 0; c < b->chunks; c++) sum += b->sums[r * b->chunks + c].factor;
+        b->gamma_updates[r] = kure_fold_gamma(b->gamma_updates[r], sum, b->mean[r], b->variance[r], b->bias_gradient[r]);
+    }
+}
+
 #define JOIN(a, b) a##b
 #define NAME(isa) JOIN(kure_cpu_, isa)
 #define TEXT(x) TEXT_(x)

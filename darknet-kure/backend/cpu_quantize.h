@@ -50,6 +50,10 @@ static void quantize_block(const float *x, float *y, size_t m, const struct kure
 {
     const struct kure_levels q = codec->levels;
     float code[BLOCK];
+    if (!(q.step > 0)) {
+        memset(y, 0, m * sizeof *y);
+        return;
+    }
     for (size_t i = 0; i < m; i++) code[i] = kure_clamp(kure_position(x[i], q), q.low, q.high);
     round_blocks[codec->rounding](code, m, &codec->noise, index);
     for (size_t i = 0; i < m; i++) y[i] = kure_dequantize(code[i], q);
@@ -61,6 +65,21 @@ static void fake_quantize_cpu(const float *x, float *y, size_t n, const struct k
         m = block_size(n - at);
         quantize_block(x + at, y + at, m, codec, at);
     }
+}
+
+static void range_quantize_cpu(const float *x, float *y, size_t n, const struct kure_codec *codec, struct kure_range_keys *out)
+{
+    struct kure_range_keys all = {INT32_MAX, INT32_MIN};
+    for (size_t at = 0, m; at < n; at += m) {
+        m = block_size(n - at);
+        for (size_t i = 0; i < m; i++) {
+            int32_t key = kure_order(x[at + i]);
+            all.min = key < all.min ? key : all.min;
+            all.max = key > all.max ? key : all.max;
+        }
+        quantize_block(x + at, y + at, m, codec, at);
+    }
+    *out = all;
 }
 
 static void quantization_sums_cpu(const float *x, size_t n, const struct kure_codec *codec,
@@ -153,6 +172,10 @@ static void ste_backward_cpu(const float *x, const float *dy, float *dx, size_t 
                              const struct kure_codec *codec)
 {
     const float low = codec->levels.low, high = codec->levels.high;
+    if (!(codec->levels.step > 0)) {
+        memmove(dx, dy, n * sizeof *dx);
+        return;
+    }
     for (size_t at = 0, m; at < n; at += m) {
         float t[BLOCK], code[BLOCK];
         m = block_size(n - at);
@@ -162,9 +185,15 @@ static void ste_backward_cpu(const float *x, const float *dy, float *dx, size_t 
     }
 }
 
-static double step_gradient_cpu(const float *x, const float *dy, size_t n, const struct kure_codec *codec)
+/* dx = dy where the code was not clamped; returns the sum of dy * d level / d step */
+static double lsq_backward_cpu(const float *x, const float *dy, float *dx, size_t n, const struct kure_codec *codec)
 {
+    const float low = codec->levels.low, high = codec->levels.high;
     double sum[LANES] = {0}, slope[BLOCK], gradient[BLOCK];
+    if (!(codec->levels.step > 0)) {
+        memmove(dx, dy, n * sizeof *dx);
+        return 0;
+    }
     for (size_t at = 0, m; at < n; at += m) {
         float t[BLOCK], code[BLOCK];
         m = block_size(n - at);
@@ -172,6 +201,7 @@ static double step_gradient_cpu(const float *x, const float *dy, size_t n, const
         for (size_t i = 0; i < m; i++) {
             slope[i] = kure_step_slope(t[i], code[i], codec->levels);
             gradient[i] = kure_flush(dy[at + i]);
+            dx[at + i] = kure_if((code[i] >= low) & (code[i] <= high), dy[at + i]);
         }
         fill_up(slope, m);
         fill_up(gradient, m);
@@ -180,24 +210,88 @@ static double step_gradient_cpu(const float *x, const float *dy, size_t n, const
     return lanes_sum(sum);
 }
 
-static void pact_backward_cpu(const float *x, const float *dy, float *dx, size_t n, float clip)
-{
-    for (size_t i = 0; i < n; i++) {
-        float v = kure_flush(x[i]);
-        dx[i] = kure_if((v >= 0) & (v < clip), dy[i]);
-    }
-}
-
-static double pact_gradient_cpu(const float *x, const float *dy, size_t n, float clip)
+static double pact_backward_cpu(const float *x, const float *dy, float *dx, size_t n, float clip)
 {
     double sum[LANES] = {0}, block[BLOCK];
-    for (size_t m; n; x += m, dy += m, n -= m) {
+    for (size_t m; n; x += m, dy += m, dx += m, n -= m) {
         m = block_size(n);
-        for (size_t i = 0; i < m; i++) block[i] = kure_if(kure_flush(x[i]) >= clip, kure_flush(dy[i]));
+        for (size_t i = 0; i < m; i++) {
+            float v = kure_flush(x[i]), gradient = dy[i];
+            block[i] = kure_if(v >= clip, kure_flush(gradient));
+            dx[i] = kure_if((v >= 0) & (v < clip), gradient);
+        }
         fill_up(block, m);
         add_sum(sum, block, m);
     }
     return lanes_sum(sum);
+}
+
+/* block[m]: what the quantizer sees of x[m] */
+static void fold_block(const float *x, float *block, size_t m, float factor)
+{
+    for (size_t i = 0; i < m; i++) block[i] = kure_flush_result(kure_flush(x[i]) * factor);
+}
+
+static void fold_quantize_cpu(const float *x, float *y, size_t n, const struct kure_fold_codec *fold)
+{
+    for (size_t at = 0, m; at < n; at += m) {
+        float block[BLOCK];
+        m = block_size(n - at);
+        fold_block(x + at, block, m, fold->factor);
+        if (fold->codec.levels.step > 0) quantize_block(block, block, m, &fold->codec, at);
+        for (size_t i = 0; i < m; i++) y[at + i] = kure_flush_result(kure_flush(block[i]) / fold->divisor);
+    }
+}
+
+/* gradient[m]: dy where the code was not clamped; t, code: as by position_block, for a step above 0 */
+static void fold_gradient_block(const float *x, const float *dy, float *gradient, float *t, float *code, size_t m,
+                                const struct kure_fold_codec *fold, uint64_t index)
+{
+    const float low = fold->codec.levels.low, high = fold->codec.levels.high;
+    float block[BLOCK];
+    if (!(fold->codec.levels.step > 0)) {
+        memcpy(gradient, dy, m * sizeof *dy);
+        return;
+    }
+    fold_block(x, block, m, fold->factor);
+    position_block(block, t, code, m, &fold->codec, index);
+    for (size_t i = 0; i < m; i++) gradient[i] = kure_if((code[i] >= low) & (code[i] <= high), dy[i]);
+}
+
+static void fold_backward_cpu(const float *x, const float *dy, float *updates, size_t n, const struct kure_fold_codec *fold)
+{
+    for (size_t at = 0, m; at < n; at += m) {
+        float t[BLOCK], code[BLOCK], gradient[BLOCK];
+        m = block_size(n - at);
+        fold_gradient_block(x + at, dy + at, gradient, t, code, m, fold, at);
+        for (size_t i = 0; i < m; i++) updates[at + i] = kure_add(updates[at + i], gradient[i], fold->gain);
+    }
+}
+
+static void fold_backward_sums_cpu(const float *x, const float *dy, float *updates, size_t n, const struct kure_fold_codec *fold,
+                                   struct kure_fold_sums *out)
+{
+    const int quantizes = fold->codec.levels.step > 0;
+    double step[LANES] = {0}, factor[LANES] = {0}, slope[BLOCK], block[BLOCK], weight[BLOCK], passed[BLOCK];
+    for (size_t at = 0, m; at < n; at += m) {
+        float t[BLOCK], code[BLOCK], gradient[BLOCK];
+        m = block_size(n - at);
+        fold_gradient_block(x + at, dy + at, gradient, t, code, m, fold, at);
+        for (size_t i = 0; i < m; i++) {
+            slope[i] = quantizes ? kure_step_slope(t[i], code[i], fold->codec.levels) : 0;
+            block[i] = kure_flush(dy[at + i]);
+            weight[i] = kure_flush(x[at + i]);
+            passed[i] = kure_flush(gradient[i]);
+            updates[at + i] = kure_add(updates[at + i], gradient[i], fold->gain);
+        }
+        fill_up(slope, m);
+        fill_up(block, m);
+        fill_up(weight, m);
+        fill_up(passed, m);
+        add_products(step, slope, block, m);
+        add_products(factor, passed, weight, m);
+    }
+    *out = (struct kure_fold_sums){lanes_sum(step), lanes_sum(factor)};
 }
 
 static void dorefa_quantize_cpu(const float *x, float *y, size_t n, struct kure_dorefa d,

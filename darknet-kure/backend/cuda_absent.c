@@ -12,11 +12,17 @@ enum kure_status kure_cuda_batch_make(struct kure_cuda_batch **batch, enum kure_
     return KURE_ERROR_INPUT;
 }
 
-enum kure_status kure_cuda_batch_make_turns(struct kure_cuda_batch **batch, enum kure_cuda_op op, const struct kure_cuda_chunk *chunks,
-                                            size_t count, size_t tensors, size_t turns, const char *owner, struct kure_error *error)
+enum kure_status kure_cuda_batches_make(struct kure_cuda_batch **batches, const struct kure_cuda_plan *plans, int n, const char *owner,
+                                        struct kure_error *error)
 {
-    (void)turns;
-    return kure_cuda_batch_make(batch, op, chunks, count, tensors, owner, error);
+    (void)plans;
+    for (int i = 0; i < n; ++i) batches[i] = NULL;
+    return kure_cuda_batch_make(batches, KURE_CUDA_sum, NULL, 0, 0, owner, error);
+}
+
+void kure_cuda_batches_free(struct kure_cuda_batch **batches, int n)
+{
+    (void)batches, (void)n;
 }
 
 void kure_cuda_batch_free(struct kure_cuda_batch *batch)

@@ -22,16 +22,20 @@ struct work {
 /* ---- results: no member where the op has none ------------------------------- */
 
 typedef double sum_result;
+typedef struct kure_gathered gather_result;
+typedef void rectify_result, rectify_backward_result, fold_biases_result, batchnorm_backward_result, fold_quantize_result, fold_backward_result;
+typedef struct kure_range_keys range_quantize_result;
+typedef struct kure_fold_sums fold_backward_sums_result;
 typedef struct kure_power_sums power_sums_result;
 typedef void kurtosis_descend_result, kurtosis_descend_across_result, multiply_result, divide_result;
 typedef struct kure_dots kurtosis_dots_result;
 typedef struct kure_range_keys range_result;
 typedef struct kure_spread_sums spread_sums_result;
 typedef uint64_t count_nan_result;
-typedef void fake_quantize_result, ste_backward_result, pact_backward_result, dorefa_quantize_result, dorefa_backward_result;
+typedef void fake_quantize_result, ste_backward_result, dorefa_quantize_result, dorefa_backward_result;
 typedef struct kure_error_sums quantization_sums_result;
 typedef struct kure_level_sums level_sums_result;
-typedef double error_power_result, step_gradient_result, pact_gradient_result;
+typedef double error_power_result, lsq_backward_result, pact_backward_result;
 typedef struct kure_dorefa_sums dorefa_sums_result;
 
 /* ---- statistics and kurtosis ------------------------------------------------ */
@@ -85,7 +89,7 @@ static __device__ void power_sums_cuda(const work &w, power_sums_result *out)
 static __device__ void kurtosis_descend_cuda(const work &w, void *)
 {
     const float *x = w.a->x + w.start, gain = w.a->descend.gain;
-    float *updates = w.a->y + w.start;
+    float *updates = w.a->dx + w.start;
     const struct kure_narrow_cubic cubic = w.a->descend.cubic;
     each(w.n, [=](size_t i) { updates[i] = kure_subtract(updates[i], gain * kure_narrow_cubic_at(x[i], cubic)); });
 }
@@ -93,7 +97,7 @@ static __device__ void kurtosis_descend_cuda(const work &w, void *)
 static __device__ void kurtosis_descend_across_cuda(const work &w, void *)
 {
     const float *x = w.a->x + w.start, *v = w.a->w + w.start;
-    float *updates = w.a->y + w.start;
+    float *updates = w.a->dx + w.start;
     const struct kure_cubic cubic = w.a->across.cubic;
     const double gain = w.a->across.gain, along = w.a->across.along;
     each(w.n, [=](size_t i) {
@@ -125,6 +129,50 @@ static __device__ void divide_cuda(const work &w, void *)
     const float *x = w.a->x + w.start, divisor = w.a->factor;
     float *y = w.a->y + w.start;
     each(w.n, [=](size_t i) { y[i] = kure_flush_result(kure_flush(x[i]) / divisor); });
+}
+
+static __device__ void gather_cuda(const work &w, gather_result *out)
+{
+    const float *x = w.a->x + w.start;
+    const unsigned t = threadIdx.x;
+    if (t < KURE_GATHERED) out->value[t] = t < w.n ? x[t] : 0;
+}
+
+static __device__ void rectify_cuda(const work &w, void *)
+{
+    const float *x = w.a->x + w.start, slope = w.a->factor, cap = w.a->cap;
+    float *y = w.a->y + w.start;
+    each(w.n, [=](size_t i) { y[i] = kure_rectify(x[i], slope, cap); });
+}
+
+static __device__ void rectify_backward_cuda(const work &w, void *)
+{
+    const float *x = w.a->x + w.start, *dy = w.a->dy + w.start, slope = w.a->factor, cap = w.a->cap;
+    float *dx = w.a->dx + w.start;
+    each(w.n, [=](size_t i) { dx[i] = kure_rectify_slope(x[i], dy[i], slope, cap); });
+}
+
+static __device__ void batchnorm_backward_cuda(const work &w, void *)
+{
+    const struct kure_folded_norm b = w.a->batchnorm;
+    const size_t start = w.start;
+    each(w.n, [=](size_t i) {
+        const size_t r = start + i;
+        double sum = 0;
+        for (size_t c = 0; c < b.chunks; c++) sum += b.sums[r * b.chunks + c].factor;
+        b.gamma_updates[r] = kure_fold_gamma(b.gamma_updates[r], sum, b.mean[r], b.variance[r], b.bias_gradient[r]);
+    });
+}
+
+static __device__ void fold_biases_cuda(const work &w, void *)
+{
+    const struct kure_folded_norm b = w.a->batchnorm;
+    float *y = w.a->y;
+    const size_t start = w.start;
+    each(w.n, [=](size_t i) {
+        const size_t r = start + i;
+        y[r] = kure_fold_bias(b.gamma[r], b.beta[r], b.mean[r], b.variance[r]);
+    });
 }
 
 static __device__ void range_cuda(const work &w, range_result *out)

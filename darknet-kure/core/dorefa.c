@@ -5,23 +5,27 @@
  * Tested by tests/unit/test_learned.c.
  */
 #include "chunks.h"
-#include "levels.h"
+#include "quantize_parts.h"
 
 /* max: tanh of the largest |x|, which is the largest |tanh x|, as tanh rises */
+struct kure_dorefa kure_dorefa_constants(struct kure_range_keys range, int bits)
+{
+    float min = kure_flush(kure_unorder(range.min)), most = kure_flush(kure_unorder(range.max));
+    float max = kure_tanh(-min > most ? -min : most);
+    return (struct kure_dorefa){.max = max > 0 ? max : 1, .levels = (float)((1 << bits) - 1)};
+}
+
 static struct kure_dorefa constants(const float *x, size_t n, int bits)
 {
-    float largest[KURE_CHUNKS_MAX], most = 0;
+    struct kure_range_keys keys[KURE_CHUNKS_MAX], all = {INT32_MAX, INT32_MIN};
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
     KURE_PARALLEL(n,
-        for (size_t c = 0; c < chunks; c++) {
-            struct kure_range_keys keys;
-            kure_cpu()->range(x + c * size, kure_chunk_length(n, c), &keys);
-            float min = kure_flush(kure_unorder(keys.min)), max = kure_flush(kure_unorder(keys.max));
-            largest[c] = -min > max ? -min : max;
-        });
-    for (size_t c = 0; c < chunks; c++) most = largest[c] > most ? largest[c] : most;
-    float max = kure_tanh(most);
-    return (struct kure_dorefa){.max = max > 0 ? max : 1, .levels = (float)((1 << bits) - 1)};
+        for (size_t c = 0; c < chunks; c++) kure_cpu()->range(x + c * size, kure_chunk_length(n, c), &keys[c]));
+    for (size_t c = 0; c < chunks; c++) {
+        all.min = keys[c].min < all.min ? keys[c].min : all.min;
+        all.max = keys[c].max > all.max ? keys[c].max : all.max;
+    }
+    return kure_dorefa_constants(all, bits);
 }
 
 void kure_dorefa_quantize(const float *x, float *y, size_t n, const struct kure_quantizer *q,
@@ -38,8 +42,6 @@ void kure_dorefa_quantize(const float *x, float *y, size_t n, const struct kure_
         });
 }
 
-/* d/dmax of the loss is -sum dy tanh(x)/max^2; the weights that are the largest
- * share it. */
 void kure_dorefa_backward(const float *x, const float *dy, float *dx, size_t n)
 {
     struct kure_dorefa d = constants(x, n, 2);
@@ -52,7 +54,7 @@ void kure_dorefa_backward(const float *x, const float *dy, float *dx, size_t n)
         all.dot += sums[c].dot;
         all.largest += sums[c].largest;
     }
-    if (all.largest) d.share = kure_flush_result((float)(-all.dot / d.max / d.max / (double)all.largest));
+    d.share = kure_dorefa_share(all.dot, all.largest, d.max);
     KURE_PARALLEL(n,
         for (size_t c = 0; c < chunks; c++)
             kure_cpu()->dorefa_backward(x + c * size, dy + c * size, dx + c * size, kure_chunk_length(n, c), d));

@@ -4,7 +4,6 @@
  * Tested by tests/unit/test_learned.c.
  */
 #include <math.h>
-#include <string.h>
 
 #include "chunks.h"
 #include "quantize_parts.h"
@@ -16,10 +15,6 @@ void kure_ste_backward(const float *x, const float *dy, float *dx, size_t n, str
 {
     struct kure_codec codec = kure_codec_of(scale, q, noise);
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
-    if (!(codec.levels.step > 0)) {
-        memmove(dx, dy, n * sizeof *dx);
-        return;
-    }
     KURE_PARALLEL(n,
         for (size_t c = 0; c < chunks; c++) {
             struct kure_codec part = kure_codec_from(codec, c * size);
@@ -76,18 +71,17 @@ double kure_learned_step_gradient_of(const double *sums, size_t chunks, size_t f
     return is_exponent(q) ? sum * scale.step * 0.69314718055994531 : sum;
 }
 
-double kure_learned_step_gradient(const float *x, const float *dy, size_t n, size_t features,
+double kure_learned_step_backward(const float *x, const float *dy, float *dx, size_t n, size_t features,
                                   struct kure_scale scale, const struct kure_quantizer *q,
                                   const struct kure_noise *noise)
 {
     struct kure_codec codec = kure_codec_of(scale, q, noise);
     double sums[KURE_CHUNKS_MAX];
     size_t size = kure_chunk_size(n), chunks = kure_chunk_count(n);
-    if (!(codec.levels.step > 0)) return 0;
     KURE_PARALLEL(n,
         for (size_t c = 0; c < chunks; c++) {
             struct kure_codec part = kure_codec_from(codec, c * size);
-            sums[c] = kure_cpu()->step_gradient(x + c * size, dy + c * size, kure_chunk_length(n, c), &part);
+            sums[c] = kure_cpu()->lsq_backward(x + c * size, dy + c * size, dx + c * size, kure_chunk_length(n, c), &part);
         });
     return kure_learned_step_gradient_of(sums, chunks, features, scale, q);
 }
@@ -106,8 +100,7 @@ double kure_pact_backward(const float *x, const float *dy, float *dx, size_t n, 
     KURE_PARALLEL(n,
         for (size_t c = 0; c < chunks; c++) {
             size_t at = c * size, m = kure_chunk_length(n, c);
-            sums[c] = kure_cpu()->pact_gradient(x + at, dy + at, m, clip);
-            kure_cpu()->pact_backward(x + at, dy + at, dx + at, m, clip);
+            sums[c] = kure_cpu()->pact_backward(x + at, dy + at, dx + at, m, clip);
         });
     for (size_t c = 0; c < chunks; c++) sum += sums[c];
     return sum;

@@ -23,18 +23,21 @@ int kure_weights_wants_scales(const struct kure_weight_quantizer *w, long long u
 KURE_CHECKED enum kure_status kure_weights_scales_of_ranges(struct kure_weight_quantizer *w, const struct kure_range_keys *ranges,
                                                             struct kure_error *error);
 
-/* What the row is quantized with; step 0 gives zeros, and no gradient to the step. */
-struct kure_codec kure_weights_codec(const struct kure_weight_quantizer *w, size_t row);
+/* What the twin's row and the gradient's are made with: fold_quantize, fold_backward. */
+struct kure_fold_codec kure_weights_codec(const struct kure_weight_quantizer *w, size_t row);
 
-/* sums [in]: [kure_chunk_count(row_length)] of step_gradient over the chunks of the row */
-void kure_weights_add_descent(struct kure_weight_quantizer *w, size_t row, const double *sums);
+/* sums [in]: [kure_chunk_count(row_length)] of fold_backward_sums over the chunks of the row */
+void kure_weights_add_descent(struct kure_weight_quantizer *w, size_t row, const struct kure_fold_sums *sums);
+
+/* dorefa's, but for the share. range [in]: of the tensor */
+struct kure_dorefa kure_dorefa_constants(struct kure_range_keys range, int bits);
 
 /* ---- activations -------------------------------------------------------------- */
 
 /* kure_observer_add for policies that need the range alone, of n > 0 values. Returns 1 where some are not finite. */
 int kure_observer_add_range(struct kure_observer *o, struct kure_range_keys range, size_t n);
 
-/* kure_learned_step_gradient from the sums of the chunks */
+/* What kure_learned_step_backward returns, from the sums of the chunks. */
 double kure_learned_step_gradient_of(const double *sums, size_t chunks, size_t features, struct kure_scale scale,
                                      const struct kure_quantizer *q);
 

@@ -19,13 +19,14 @@ enum kure_status kure_weights_init(struct kure_weight_quantizer *w, const struct
     w->values = malloc(rows * row_length * sizeof *w->values);
     w->scales = calloc(rows, sizeof *w->scales);
     w->factors = calloc(rows, sizeof *w->factors);
+    w->gains = calloc(rows, sizeof *w->gains);
     w->place = calloc(rows, sizeof *w->place);
     struct kure_error slot;
     enum kure_status status = kure_weights_add_slot(w, q->bits, &slot);
     w->descent = calloc(rows, sizeof *w->descent);
     w->biases = calloc(rows, sizeof *w->biases);
     w->bias_gradient = calloc(rows, sizeof *w->bias_gradient);
-    if (w->values && w->scales && w->factors && w->place && w->descent && w->biases && w->bias_gradient && status == KURE_OK) return KURE_OK;
+    if (w->values && w->scales && w->factors && w->gains && w->place && w->descent && w->biases && w->bias_gradient && status == KURE_OK) return KURE_OK;
     kure_weights_free(w);
     return kure_fail_memory(error);
 }
@@ -35,6 +36,7 @@ void kure_weights_free(struct kure_weight_quantizer *w)
     free(w->values);
     free(w->scales);
     free(w->factors);
+    free(w->gains);
     free(w->place);
     free(w->states);
     free(w->slot_bits);
@@ -86,6 +88,7 @@ void kure_weights_find_factors(struct kure_weight_quantizer *w, const struct kur
     float largest = 0;
     for (size_t c = 0; c < w->rows; ++c) {
         w->factors[c] = w->fold ? kure_fold_factor(t->gamma[c], t->variance[c]) : 1;
+        w->gains[c] = w->frozen ? w->factors[c] : 1;
         largest = fmaxf(largest, fabsf(w->factors[c]));
     }
     for (size_t c = 0, at = 0; c < w->rows; ++c) {
@@ -175,27 +178,20 @@ int kure_weights_wants_scales(const struct kure_weight_quantizer *w, long long u
     return !(w->has_scales && (is_learned(w) || (is_search(w->q.truncation) && update % every != 0)));
 }
 
-/* x [out]: the rows as the quantizer sees them, in the tensor's scratch where they are folded */
-static enum kure_status rescale(struct kure_weight_quantizer *w, const struct kure_tensor *t, long long update, int every,
-                                const struct kure_learned_rate *rate, const float **x, struct kure_error *error)
-{
-    size_t k = w->row_length, rows = w->rows;
-    *x = t->weights;
-    kure_weights_find_factors(w, t);
-    if (w->fold) {
-        rows = gather(w, t, t->scratch);
-        *x = t->scratch;
-    }
-    kure_weights_settle(w, rate);
-    if (!kure_weights_wants_scales(w, update, every)) return KURE_OK;
-    return by_row(w) ? find_scales(w, *x, rows, k, error) : find_scales(w, *x, 1, rows * k, error);
-}
-
 enum kure_status kure_weights_rescale(struct kure_weight_quantizer *w, const struct kure_tensor *t, long long update, int every,
                                       const struct kure_learned_rate *rate, struct kure_error *error)
 {
-    const float *x;
-    return w->method == KURE_METHOD_DOREFA ? KURE_OK : rescale(w, t, update, every, rate, &x, error);
+    size_t k = w->row_length, rows = w->rows;
+    if (w->method == KURE_METHOD_DOREFA) return KURE_OK;
+    const float *x = t->weights;
+    kure_weights_find_factors(w, t);
+    kure_weights_settle(w, rate);
+    if (!kure_weights_wants_scales(w, update, every)) return KURE_OK;
+    if (w->fold) {
+        rows = gather(w, t, t->scratch);
+        x = t->scratch;
+    }
+    return by_row(w) ? find_scales(w, x, rows, k, error) : find_scales(w, x, 1, rows * k, error);
 }
 
 struct kure_scale kure_weights_scale(const struct kure_weight_quantizer *w, size_t row)
@@ -203,35 +199,30 @@ struct kure_scale kure_weights_scale(const struct kure_weight_quantizer *w, size
     return w->factors[row] == 0 ? (struct kure_scale){0, 0} : w->scales[by_row(w) ? w->place[row] : 0];
 }
 
-struct kure_codec kure_weights_codec(const struct kure_weight_quantizer *w, size_t row)
+struct kure_fold_codec kure_weights_codec(const struct kure_weight_quantizer *w, size_t row)
 {
-    struct kure_codec codec = kure_codec_of(kure_weights_scale(w, row), &w->q, &w->noise);
-    return kure_codec_from(codec, w->place[row] * w->row_length);
+    const struct kure_codec codec = kure_codec_of(kure_weights_scale(w, row), &w->q, &w->noise);
+    struct kure_fold_codec fold = {kure_codec_from(codec, w->place[row] * w->row_length), w->factors[row], 1, w->gains[row]};
+    if (w->factors[row] == 0) fold.factor = w->gains[row]; /* stays float */
+    else if (!(codec.levels.step > 0)) fold.factor = 0;    /* zeros */
+    else if (!w->frozen) fold.divisor = w->factors[row];
+    return fold;
 }
 
 enum kure_status kure_weights_refresh(struct kure_weight_quantizer *w, const struct kure_tensor *t, long long update, int every,
                                       const struct kure_learned_rate *rate, struct kure_error *error)
 {
     size_t k = w->row_length;
-    const float *x;
     if (w->method == KURE_METHOD_DOREFA) {
         kure_dorefa_quantize(t->weights, w->values, w->rows * k, &w->q, &w->noise);
         return KURE_OK;
     }
-    enum kure_status status = rescale(w, t, update, every, rate, &x, error);
+    enum kure_status status = kure_weights_rescale(w, t, update, every, rate, error);
     if (status != KURE_OK) return status;
     KURE_PARALLEL_FOR(w->rows * k)
     for (size_t c = 0; c < w->rows; ++c) {
-        size_t at = w->place[c];
-        if (w->factors[c] == 0) { /* stays float */
-            kure_cpu()->multiply(t->weights + c * k, w->values + c * k, k, w->frozen ? kure_fold_factor(t->gamma[c], t->variance[c]) : 1);
-            continue;
-        }
-        struct kure_noise own = w->noise;
-        own.first += at * k;
-        float *out = w->values + c * k;
-        kure_fake_quantize(x + at * k, out, k, w->scales[by_row(w) ? at : 0], &w->q, &own);
-        if (w->fold && !w->frozen) kure_cpu()->divide(out, out, k, w->factors[c]);
+        const struct kure_fold_codec codec = kure_weights_codec(w, c);
+        kure_cpu()->fold_quantize(t->weights + c * k, w->values + c * k, k, &codec);
     }
     return KURE_OK;
 }
@@ -251,48 +242,59 @@ int kure_weights_clip(const struct kure_weight_quantizer *w)
     return w->method != KURE_METHOD_STE || w->q.truncation != KURE_TRUNCATION_MINMAX || w->q.step_ratio < 1 || w->q.step != KURE_STEP_FREE;
 }
 
+/* Of the row; sums may be NULL. */
+static struct kure_folded_norm batchnorm_of(struct kure_weight_quantizer *w, const struct kure_tensor *t, size_t row,
+                                          const struct kure_frozen_batchnorm *frozen, const struct kure_fold_sums *sums)
+{
+    return (struct kure_folded_norm){.gamma = t->gamma + row, .beta = frozen->beta + row, .mean = frozen->mean + row, .variance = t->variance + row,
+                                   .sums = sums, .chunks = kure_chunk_count(w->row_length), .bias_gradient = w->bias_gradient + row,
+                                   .gamma_updates = t->gamma_updates + row};
+}
+
 void kure_weights_fold_biases(struct kure_weight_quantizer *w, const struct kure_tensor *t, const struct kure_frozen_batchnorm *frozen)
 {
-    for (size_t c = 0; c < w->rows; ++c) {
-        w->biases[c] = (float)(frozen->beta[c] - (double)frozen->mean[c] * kure_fold_factor(t->gamma[c], t->variance[c]));
-    }
+    const struct kure_folded_norm batchnorm = batchnorm_of(w, t, 0, frozen, NULL);
+    kure_cpu()->fold_biases(&batchnorm, w->biases, w->rows);
 }
 
-/* g [in, out]: of values -> of the weights' row that the quantizer saw */
-static void pass_row(struct kure_weight_quantizer *w, const struct kure_tensor *t, size_t c, size_t features, float *g, float *room)
+/* values = Q(w s)/s, so that the step's gradient is that of Q over s */
+void kure_weights_add_descent(struct kure_weight_quantizer *w, size_t row, const struct kure_fold_sums *sums)
 {
-    size_t k = w->row_length, part = by_row(w) ? w->place[c] : 0;
-    if (w->factors[c] == 0) return;
-    kure_cpu()->multiply(t->weights + c * k, room, k, w->factors[c]);
-    struct kure_noise noise = w->noise;
-    noise.first += w->place[c] * k;
-    if (is_learned(w)) { /* values = Q(w s)/s, so that the step's gradient is that of Q over s */
-        w->descent[w->place[c]] += kure_learned_step_gradient(room, g, k, features, w->scales[part], &w->q, &noise) / (w->frozen ? 1 : w->factors[c]);
-    }
-    kure_ste_backward(room, g, g, k, w->scales[part], &w->q, &noise);
-}
-
-void kure_weights_add_descent(struct kure_weight_quantizer *w, size_t row, const double *sums)
-{
-    size_t chunks = kure_chunk_count(w->row_length), features = by_row(w) ? w->row_length : w->row_length * w->rows;
-    w->descent[w->place[row]] += kure_learned_step_gradient_of(sums, chunks, features, kure_weights_scale(w, row), &w->q) / w->factors[row];
-}
-
-/* d/d s of a row, s = gamma / sqrt(variance + eps), becomes that of gamma; beta's is the bias' own. */
-static void add_batchnorm_gradient(const struct kure_weight_quantizer *w, const struct kure_tensor *t, size_t c, const float *g,
-                                   const struct kure_frozen_batchnorm *frozen)
-{
+    size_t features = by_row(w) ? w->row_length : w->row_length * w->rows;
     double sum = 0;
-    for (size_t i = 0; i < w->row_length; ++i) sum += (double)g[i] * (double)t->weights[c * w->row_length + i];
-    sum -= (double)frozen->mean[c] * w->bias_gradient[c];
-    t->gamma_updates[c] += (float)(sum * kure_fold_factor(1, t->variance[c]));
-    frozen->beta_updates[c] += w->bias_gradient[c];
+    if (w->factors[row] == 0) return;
+    for (size_t c = 0; c < kure_chunk_count(w->row_length); ++c) sum += sums[c].step;
+    w->descent[w->place[row]] += kure_learned_step_gradient_of(&sum, 1, features, kure_weights_scale(w, row), &w->q) / (w->frozen ? 1 : w->factors[row]);
+}
+
+/* dy [in]: of the row's values; updates [in, out]: of its weights */
+static void pass_row(struct kure_weight_quantizer *w, const struct kure_tensor *t, size_t row, const float *dy, float *updates,
+                     const struct kure_frozen_batchnorm *frozen)
+{
+    const struct kure_fold_codec codec = kure_weights_codec(w, row);
+    const float *x = t->weights + row * w->row_length;
+    struct kure_fold_sums sums[KURE_CHUNKS_MAX];
+    size_t n = w->row_length, size = kure_chunk_size(n);
+    if (!is_learned(w) && !frozen) {
+        kure_cpu()->fold_backward(x, dy, updates, n, &codec);
+        return;
+    }
+    for (size_t c = 0; c < kure_chunk_count(n); ++c) {
+        struct kure_fold_codec part = codec;
+        part.codec = kure_codec_from(codec.codec, c * size);
+        kure_cpu()->fold_backward_sums(x + c * size, dy + c * size, updates + c * size, kure_chunk_length(n, c), &part, &sums[c]);
+    }
+    if (is_learned(w)) kure_weights_add_descent(w, row, sums);
+    if (!frozen) return;
+    const struct kure_folded_norm batchnorm = batchnorm_of(w, t, row, frozen, sums);
+    kure_cpu()->batchnorm_backward(&batchnorm, 1);
+    frozen->beta_updates[row] += w->bias_gradient[row];
 }
 
 void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kure_tensor *t, float *gradient, float *updates,
-                               const struct kure_frozen_batchnorm *frozen, float *room)
+                               const struct kure_frozen_batchnorm *frozen)
 {
-    size_t k = w->row_length, features = by_row(w) ? k : k * w->rows;
+    size_t k = w->row_length;
     if (w->method == KURE_METHOD_DOREFA) {
         kure_dorefa_backward(t->weights, gradient, gradient, w->rows * k);
         for (size_t i = 0; i < w->rows * k; ++i) updates[i] += gradient[i];
@@ -300,13 +302,5 @@ void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kur
     }
     w->has_gradient = is_learned(w);
     KURE_PARALLEL_FOR(w->rows * k)
-    for (size_t part = 0; part < KURE_ROW_PARTS; ++part) {
-        for (size_t c = part; c < w->rows; c += KURE_ROW_PARTS) {
-            float *g = gradient + c * k;
-            float s = frozen ? kure_fold_factor(t->gamma[c], t->variance[c]) : 1;
-            pass_row(w, t, c, features, g, room + part * k);
-            if (frozen) add_batchnorm_gradient(w, t, c, g, frozen);
-            for (size_t i = 0; i < k; ++i) updates[c * k + i] += s * g[i];
-        }
-    }
+    for (size_t c = 0; c < w->rows; ++c) pass_row(w, t, c, gradient + c * k, updates + c * k, frozen);
 }

@@ -14,8 +14,6 @@
 
 #include "learned_parameter.h"
 
-enum { KURE_ROW_PARTS = 16 }; /* that the rows of a tensor are worked on in, side by side */
-
 struct kure_weight_quantizer {
     struct kure_quantizer q; /* bits = 0: none, and nothing below holds */
     size_t rows, row_length;
@@ -29,6 +27,7 @@ struct kure_weight_quantizer {
     float *values;            /* [rows][row_length] */
     struct kure_scale *scales; /* [rows], or [1] with granularity tensor */
     float *factors;           /* [rows] s; 0: the row stays float. Without folding all 1 */
+    float *gains;             /* [rows] with frozen batch norm s, else 1 */
     size_t *place;            /* [rows] number of the row among those that are quantized */
     /* [slots][rows] what a file keeps of the scales; without LSQ: value is the step. There
      * are several where sample= draws widths for steps that are learned. */
@@ -80,14 +79,13 @@ void kure_weights_restore(struct kure_weight_quantizer *w);
 /* Can this quantizer clip a weight? 0: the gradient needs no mask. */
 int kure_weights_clip(const struct kure_weight_quantizer *w);
 
-/* updates += gradient where the master weight was not clipped. gradient [in, out] is
- * masked on the way. Both [rows][row_length].
+/* updates += gradient where the master weight was not clipped. Both [rows][row_length];
+ * gradient [in, out] is room for dorefa's.
  * frozen [in, out]: NULL, or with frozen batch norm what it leaves: gradient is that of
  * Q(w*s), bias_gradient that of the biases; w, gamma and beta get theirs by the chain
- * rule, mean and variance being constants.
- * room: [KURE_ROW_PARTS][row_length] */
+ * rule, mean and variance being constants. */
 void kure_weights_add_gradient(struct kure_weight_quantizer *w, const struct kure_tensor *tensor, float *gradient, float *updates,
-                               const struct kure_frozen_batchnorm *frozen, float *room);
+                               const struct kure_frozen_batchnorm *frozen);
 
 /* w->biases from the statistics of a frozen batch norm. */
 void kure_weights_fold_biases(struct kure_weight_quantizer *w, const struct kure_tensor *tensor, const struct kure_frozen_batchnorm *frozen);

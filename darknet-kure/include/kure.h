@@ -336,11 +336,11 @@ struct kure_learned_step kure_learned_step_start(const float *x, size_t n, int z
 /* The scale in use. Steps are kept within 2^-100 .. 2^100. */
 struct kure_scale kure_learned_step_scale(const struct kure_learned_step *s, int zero_point,
                                           const struct kure_quantizer *q);
-/* d loss / d value: sum of dy * d Q(x)/d step over x[n], times 1/sqrt(features *
- * Q_p), and for an exponent times step * ln 2 (straight through its rounding).
- * features: weights of the row, or features of one image. dx as by
- * kure_ste_backward. */
-double kure_learned_step_gradient(const float *x, const float *dy, size_t n, size_t features,
+/* dx as by kure_ste_backward. Returns d loss / d value: sum of dy * d Q(x)/d step
+ * over x[n], times 1/sqrt(features * Q_p), and for an exponent times step * ln 2
+ * (straight through its rounding).
+ * features: weights of the row, or features of one image. */
+double kure_learned_step_backward(const float *x, const float *dy, float *dx, size_t n, size_t features,
                                   struct kure_scale scale, const struct kure_quantizer *q,
                                   const struct kure_noise *noise);
 /* value += change, then kept in its limits */

@@ -2,7 +2,7 @@
  * kure_math.h: what is done to one element, once for gcc, g++ and nvcc.
  *
  * Backends hold loops, indices and launches; the arithmetic is here. Only
- * + - * / and bit operations, no libm, no contraction (-ffp-contract=off,
+ * + - * / sqrt and bit operations, no libm, no contraction (-ffp-contract=off,
  * --fmad=false), round to nearest: the same bits on every machine.
  *
  * Subnormals. Darknet is linked with -Ofast, whose start-up code makes the
@@ -15,6 +15,7 @@
 #ifndef KURE_MATH_H
 #define KURE_MATH_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -284,6 +285,58 @@ KURE_MATH float kure_dorefa_slope(float w, float dy, struct kure_dorefa d)
     float h = kure_tanh(w);
     float through_max = kure_if(h == d.max, d.share) - kure_if(h == -d.max, d.share);
     return kure_flush_result((kure_flush_result(kure_flush(dy) / d.max) + through_max) * (1 - h * h));
+}
+
+/* That share: d loss/d max is -dot/max^2, dot = sum of dy * tanh w; `largest` weights share it. */
+KURE_MATH float kure_dorefa_share(double dot, uint64_t largest, float max)
+{
+    return largest ? kure_flush_result((float)(-dot / max / max / (double)largest)) : 0;
+}
+
+/* ------------------------------------------------------------------------- */
+/* Activations that Darknet lacks, and batch norm folded into weights          */
+
+/* leaky with a slope of its own (cap INFINITY), relu6 (slope 0, cap 6) */
+KURE_MATH float kure_rectify(float x, float slope, float cap)
+{
+    float v = kure_flush(x);
+    return v > 0 ? (v < cap ? v : cap) : kure_flush_result(slope * v);
+}
+
+/* y: rectified */
+KURE_MATH float kure_rectify_slope(float y, float dy, float slope, float cap)
+{
+    float v = kure_flush(y);
+    return v > 0 ? kure_if(v < cap, dy) : kure_flush_result(slope * kure_flush(dy));
+}
+
+KURE_MATH double kure_fold_sigma(float variance)
+{
+    return sqrt((double)variance + 1e-5);
+}
+
+KURE_MATH float kure_fold_factor(float gamma, float variance)
+{
+    return kure_flush_result((float)(kure_flush(gamma) / kure_fold_sigma(variance)));
+}
+
+/* sum + gain * x */
+KURE_MATH float kure_add(float sum, float x, float gain)
+{
+    return kure_flush(kure_flush(sum) + kure_flush_result(gain * kure_flush(x)));
+}
+
+/* The bias of a row whose batch norm is folded in */
+KURE_MATH float kure_fold_bias(float gamma, float beta, float mean, float variance)
+{
+    return kure_flush_result((float)((double)kure_flush(beta) - (double)kure_flush(mean) * (double)kure_fold_factor(gamma, variance)));
+}
+
+/* gamma's update and what it gets of a row: sum of the gradient times the weights, less what comes through the bias */
+KURE_MATH float kure_fold_gamma(float update, double sum, float mean, float variance, float bias_gradient)
+{
+    double gradient = sum - (double)kure_flush(mean) * (double)kure_flush(bias_gradient);
+    return kure_add(update, kure_flush_result((float)(gradient * (double)kure_fold_factor(1, variance))), 1);
 }
 
 /* ------------------------------------------------------------------------- */

@@ -126,11 +126,16 @@ static const struct {
     {KURE_CUDA_fake_quantize, "fake_quantize", 8, KURE_ROUNDING_HALF_EVEN},
     {KURE_CUDA_fake_quantize, "fake_quantize, floor", 8, KURE_ROUNDING_FLOOR},
     {KURE_CUDA_fake_quantize, "fake_quantize, stochastic", 8, KURE_ROUNDING_STOCHASTIC},
+    {KURE_CUDA_range_quantize, "range_quantize", 8, KURE_ROUNDING_HALF_EVEN},
     {KURE_CUDA_quantization_sums, "quantization_sums", 4, KURE_ROUNDING_HALF_EVEN},
     {KURE_CUDA_ste_backward, "ste_backward", 12, KURE_ROUNDING_HALF_EVEN},
-    {KURE_CUDA_step_gradient, "step_gradient", 8, KURE_ROUNDING_HALF_EVEN},
+    {KURE_CUDA_lsq_backward, "lsq_backward", 12, KURE_ROUNDING_HALF_EVEN},
     {KURE_CUDA_pact_backward, "pact_backward", 12, KURE_ROUNDING_HALF_EVEN},
-    {KURE_CUDA_pact_gradient, "pact_gradient", 8, KURE_ROUNDING_HALF_EVEN},
+    {KURE_CUDA_fold_quantize, "fold_quantize", 8, KURE_ROUNDING_HALF_EVEN},
+    {KURE_CUDA_fold_backward, "fold_backward", 16, KURE_ROUNDING_HALF_EVEN},
+    {KURE_CUDA_fold_backward_sums, "fold_backward_sums", 16, KURE_ROUNDING_HALF_EVEN},
+    {KURE_CUDA_rectify, "rectify", 8, KURE_ROUNDING_HALF_EVEN},
+    {KURE_CUDA_rectify_backward, "rectify_backward", 12, KURE_ROUNDING_HALF_EVEN},
 };
 
 static void set(kure_cuda_arguments *a, enum kure_cuda_op op, enum kure_rounding rounding)
@@ -143,9 +148,15 @@ static void set(kure_cuda_arguments *a, enum kure_cuda_op op, enum kure_rounding
     case KURE_CUDA_kurtosis_dots: a->across = {{0, 0, 0.003}, 1e-6, 0.1}; break;
     case KURE_CUDA_fake_quantize:
     case KURE_CUDA_quantization_sums:
+    case KURE_CUDA_range_quantize:
     case KURE_CUDA_ste_backward:
-    case KURE_CUDA_step_gradient: a->codec = {{0.01f, -7, 7, 0}, rounding, {1, 2, 0}}; break;
-    default: a->factor = 0.5f;
+    case KURE_CUDA_lsq_backward:
+    case KURE_CUDA_fold_quantize:
+    case KURE_CUDA_fold_backward:
+    case KURE_CUDA_fold_backward_sums:
+        a->fold = {{{0.01f, -7, 7, 0}, rounding, {1, 2, 0}}, 1.2f, 1.2f, 1};
+        break;
+    default: a->factor = a->cap = 0.5f;
     }
 }
 
@@ -162,7 +173,7 @@ static int bench_ops(void)
         set(b.arguments(), row.op, row.rounding);
         b.arguments()->x = b.arguments()->w = x;
         b.arguments()->dy = dy;
-        b.arguments()->y = y;
+        b.arguments()->y = b.arguments()->dx = y;
         b.run(KURE_CUDA_SEND);
         const double rate = (double)row.bytes * ELEMENTS / seconds_of([&] { b.run(0); });
         const int misses = rate < MARK * copy;
@@ -229,7 +240,7 @@ static double step_of(const char *name, size_t *weights)
         a[0]->x = a[1]->x = a[2]->x = w + at;
         a[1]->pivot.first = firsts[t].n;
         a[1]->pivot.sum = (const double *)kure_cuda_batch_results_there(sums.b) + t;
-        a[2]->y = u + at;
+        a[2]->dx = u + at;
         set(a[2], KURE_CUDA_kurtosis_descend, KURE_ROUNDING_HALF_EVEN);
     }
     sums.run(KURE_CUDA_SEND);

@@ -8,6 +8,7 @@
  *   harness step    CFG OUT [options]   the same by hand; tensors before and after each update
  *   harness forward CFG OUT [options]   one batch forward without training; every layer's output
  *   harness many    CFG OUT CFG OUT...  trains the networks in turns, one update each
+ *   harness gpus    CFG OUT [options]   GPUs 0 and 1, averaged every -interval N updates; saves OUT.0 and OUT.1
  *   harness show    CFG OUT [options]   loads; writes the tensors, prints updates done
  *   harness predict CFG LIST [options]  network_predict alone, over the images of a list that were decoded
  *                                       before; prints seconds and processor seconds of each of -passes N
@@ -265,6 +266,27 @@ static void many(int argc, char **argv, struct request *r)
     for (int i = 0; i < n; ++i) free_network(nets[i]);
 }
 
+#ifdef GPU
+static void gpus(struct request *r, int interval)
+{
+    network *nets[2];
+    for (int i = 0; i < 2; ++i) {
+        cuda_set_device(i);
+        nets[i] = load(r);
+    }
+    for (int u = 0; u < r->updates; ++u) {
+        data d = concat_data(make_data(nets[0], r->seed, 2 * u), make_data(nets[0], r->seed, 2 * u + 1));
+        train_networks(nets, 2, d, interval);
+    }
+    for (int i = 0; i < 2; ++i) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s.%d", r->out, i);
+        cuda_set_device(i);
+        save_weights(nets[i], path);
+    }
+}
+#endif
+
 int main(int argc, char **argv)
 {
     struct request r = {0};
@@ -286,6 +308,9 @@ int main(int argc, char **argv)
     else if (!strcmp(argv[1], "forward")) forward(&r);
     else if (!strcmp(argv[1], "show")) show(&r);
     else if (!strcmp(argv[1], "predict")) predict(&r, find_int_arg(argc, argv, "-passes", 1));
+#ifdef GPU
+    else if (!strcmp(argv[1], "gpus")) gpus(&r, find_int_arg(argc, argv, "-interval", 4));
+#endif
     else if (!strcmp(argv[1], "many")) many(argc, argv, &r);
     else return 2;
     return 0;

@@ -143,37 +143,68 @@ static void try_ste_backward(const struct kure_backend *cpu, const struct inputs
     }
 }
 
-static void try_step_gradient(const struct kure_backend *cpu, const struct inputs *in)
+static void try_lsq_backward(const struct kure_backend *cpu, const struct inputs *in)
 {
     for (int rounding = 0; rounding < KURE_ROUNDINGS; rounding++) {
         struct kure_codec c = codec_of(rounding);
         double sum = 0, scale = 0;
         for (size_t i = 0; i < in->n; i++) {
             float code, t = position(&c, in->w[i]), off = c.levels.offset;
-            float slope = on_grid(&c, in->w[i], i, &code) ? code - t : (code < c.levels.low ? c.levels.low : c.levels.high) + off;
+            int inside = on_grid(&c, in->w[i], i, &code);
+            float slope = inside ? code - t : (code < c.levels.low ? c.levels.low : c.levels.high) + off;
             sum += (double)slope * in->y[i];
             scale += fabs((double)slope * in->y[i]);
+            in->want[i] = inside ? in->y[i] : 0;
         }
-        check_near("step_gradient", cpu->step_gradient(in->w, in->y, in->n, &c), sum, SUM * scale);
+        memcpy(in->out, in->y, in->n * sizeof *in->out);
+        check_near("lsq_backward", cpu->lsq_backward(in->w, in->out, in->out, in->n, &c), sum, SUM * scale);
+        check_same("lsq_backward", in->out, in->want, in->n);
     }
+}
+
+/* A step of 0: zeros, and all gradients pass. */
+static void try_no_step(const struct kure_backend *cpu, const struct inputs *in)
+{
+    const struct kure_codec c = {.levels = {.low = -8, .high = 7}};
+    struct kure_range_keys keys;
+    memset(in->want, 0, in->n * sizeof *in->want);
+    cpu->fake_quantize(in->w, in->out, in->n, &c);
+    check_same("fake_quantize, step 0", in->out, in->want, in->n);
+    cpu->range_quantize(in->w, in->out, in->n, &c, &keys);
+    check_same("range_quantize, step 0", in->out, in->want, in->n);
+    cpu->ste_backward(in->w, in->y, in->out, in->n, &c);
+    check_same("ste_backward, step 0", in->out, in->y, in->n);
+    assert_true(cpu->lsq_backward(in->w, in->y, in->out, in->n, &c) == 0);
+    check_same("lsq_backward, step 0", in->out, in->y, in->n);
+}
+
+static void try_range_quantize(const struct kure_backend *cpu, const struct inputs *in)
+{
+    for (int rounding = 0; rounding < KURE_ROUNDINGS; rounding++) {
+        struct kure_codec c = codec_of(rounding);
+        struct kure_range_keys got, want;
+        cpu->range(in->x, in->n, &want);
+        memcpy(in->out, in->x, in->n * sizeof *in->out);
+        cpu->range_quantize(in->out, in->out, in->n, &c, &got);
+        for (size_t i = 0; i < in->n; i++) in->want[i] = quantized(&c, in->x[i], i);
+        check_same("range_quantize", in->out, in->want, in->n);
+        assert_true(got.min == want.min && got.max == want.max);
+    }
+    try_no_step(cpu, in);
 }
 
 static void try_pact_backward(const struct kure_backend *cpu, const struct inputs *in)
 {
-    if (in->n) in->x[0] = 0.75f;
-    cpu->pact_backward(in->x, in->y, in->out, in->n, 0.75f);
-    for (size_t i = 0; i < in->n; i++) in->want[i] = kure_flush(in->x[i]) >= 0 && in->x[i] < 0.75f ? in->y[i] : 0;
-    check_same("pact_backward", in->out, in->want, in->n);
-}
-
-static void try_pact_gradient(const struct kure_backend *cpu, const struct inputs *in)
-{
     double sum = 0, scale = 0;
+    if (in->n) in->x[0] = 0.75f;
     for (size_t i = 0; i < in->n; i++) {
         sum += in->x[i] >= 0.75f ? in->y[i] : 0;
         scale += fabsf(in->y[i]);
+        in->want[i] = kure_flush(in->x[i]) >= 0 && in->x[i] < 0.75f ? in->y[i] : 0;
     }
-    check_near("pact_gradient", cpu->pact_gradient(in->x, in->y, in->n, 0.75f), sum, SUM * scale);
+    memcpy(in->out, in->y, in->n * sizeof *in->out);
+    check_near("pact_backward", cpu->pact_backward(in->x, in->out, in->out, in->n, 0.75f), sum, SUM * scale);
+    check_same("pact_backward", in->out, in->want, in->n);
 }
 
 static const struct kure_dorefa dorefa = {.max = 0.98f, .levels = 15, .share = 0.125f};

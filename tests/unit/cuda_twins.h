@@ -3,6 +3,7 @@
 #ifndef CUDA_TWINS_H
 #define CUDA_TWINS_H
 
+#include <math.h>
 #include <string.h>
 
 #include "../../darknet-kure/backend/cuda.h"
@@ -14,7 +15,7 @@ typedef struct kure_cuda_arguments arguments; /* with pointers of either side */
 
 static struct kure_codec codec_from(const arguments *a, size_t start)
 {
-    struct kure_codec codec = a->codec;
+    struct kure_codec codec = a->fold.codec;
     codec.noise.first += start;
     return codec;
 }
@@ -32,13 +33,13 @@ static void cpu_power_sums(const arguments *a, size_t at, size_t n, void *out)
 static void cpu_kurtosis_descend(const arguments *a, size_t at, size_t n, void *out)
 {
     (void)out;
-    kure_cpu()->kurtosis_descend(a->y + at, a->x + at, n, a->descend.cubic, a->descend.gain);
+    kure_cpu()->kurtosis_descend(a->dx + at, a->x + at, n, a->descend.cubic, a->descend.gain);
 }
 
 static void cpu_kurtosis_descend_across(const arguments *a, size_t at, size_t n, void *out)
 {
     (void)out;
-    kure_cpu()->kurtosis_descend_across(a->y + at, a->x + at, a->w + at, n, a->across.cubic, a->across.gain, a->across.along);
+    kure_cpu()->kurtosis_descend_across(a->dx + at, a->x + at, a->w + at, n, a->across.cubic, a->across.gain, a->across.along);
 }
 
 static void cpu_kurtosis_dots(const arguments *a, size_t at, size_t n, void *out)
@@ -107,24 +108,88 @@ static void cpu_ste_backward(const arguments *a, size_t at, size_t n, void *out)
 {
     const struct kure_codec codec = codec_from(a, at);
     (void)out;
-    kure_cpu()->ste_backward(a->x + at, a->dy + at, a->y + at, n, &codec);
+    kure_cpu()->ste_backward(a->x + at, a->dy + at, a->dx + at, n, &codec);
 }
 
-static void cpu_step_gradient(const arguments *a, size_t at, size_t n, void *out)
+static void cpu_range_quantize(const arguments *a, size_t at, size_t n, void *out)
 {
     const struct kure_codec codec = codec_from(a, at);
-    *(double *)out = kure_cpu()->step_gradient(a->x + at, a->dy + at, n, &codec);
+    kure_cpu()->range_quantize(a->x + at, a->y + at, n, &codec, out);
+}
+
+static void cpu_lsq_backward(const arguments *a, size_t at, size_t n, void *out)
+{
+    const struct kure_codec codec = codec_from(a, at);
+    *(double *)out = kure_cpu()->lsq_backward(a->x + at, a->dy + at, a->dx + at, n, &codec);
 }
 
 static void cpu_pact_backward(const arguments *a, size_t at, size_t n, void *out)
 {
-    (void)out;
-    kure_cpu()->pact_backward(a->x + at, a->dy + at, a->y + at, n, a->factor);
+    *(double *)out = kure_cpu()->pact_backward(a->x + at, a->dy + at, a->dx + at, n, a->factor);
 }
 
-static void cpu_pact_gradient(const arguments *a, size_t at, size_t n, void *out)
+static struct kure_fold_codec fold_from(const arguments *a, size_t at)
 {
-    *(double *)out = kure_cpu()->pact_gradient(a->x + at, a->dy + at, n, a->factor);
+    return (struct kure_fold_codec){codec_from(a, at), a->fold.factor, a->fold.divisor, a->fold.gain};
+}
+
+static void cpu_fold_quantize(const arguments *a, size_t at, size_t n, void *out)
+{
+    const struct kure_fold_codec fold = fold_from(a, at);
+    (void)out;
+    kure_cpu()->fold_quantize(a->x + at, a->y + at, n, &fold);
+}
+
+static void cpu_fold_backward(const arguments *a, size_t at, size_t n, void *out)
+{
+    const struct kure_fold_codec fold = fold_from(a, at);
+    (void)out;
+    kure_cpu()->fold_backward(a->x + at, a->dy + at, a->dx + at, n, &fold);
+}
+
+static void cpu_fold_backward_sums(const arguments *a, size_t at, size_t n, void *out)
+{
+    const struct kure_fold_codec fold = fold_from(a, at);
+    kure_cpu()->fold_backward_sums(a->x + at, a->dy + at, a->dx + at, n, &fold, out);
+}
+
+static struct kure_folded_norm norm_from(const arguments *a, size_t at)
+{
+    struct kure_folded_norm norm = a->batchnorm;
+    norm.gamma += at, norm.beta += at, norm.mean += at, norm.variance += at, norm.bias_gradient += at, norm.gamma_updates += at;
+    norm.sums += at * norm.chunks;
+    return norm;
+}
+
+static void cpu_fold_biases(const arguments *a, size_t at, size_t n, void *out)
+{
+    const struct kure_folded_norm norm = norm_from(a, at);
+    (void)out;
+    kure_cpu()->fold_biases(&norm, a->y + at, n);
+}
+
+static void cpu_batchnorm_backward(const arguments *a, size_t at, size_t n, void *out)
+{
+    const struct kure_folded_norm norm = norm_from(a, at);
+    (void)out;
+    kure_cpu()->batchnorm_backward(&norm, n);
+}
+
+static void cpu_gather(const arguments *a, size_t at, size_t n, void *out)
+{
+    kure_cpu()->gather(a->x + at, n, out);
+}
+
+static void cpu_rectify(const arguments *a, size_t at, size_t n, void *out)
+{
+    (void)out;
+    kure_cpu()->rectify(a->x + at, a->y + at, n, a->factor, a->cap);
+}
+
+static void cpu_rectify_backward(const arguments *a, size_t at, size_t n, void *out)
+{
+    (void)out;
+    kure_cpu()->rectify_backward(a->x + at, a->dy + at, a->dx + at, n, a->factor, a->cap);
 }
 
 static void cpu_dorefa_quantize(const arguments *a, size_t at, size_t n, void *out)
@@ -143,7 +208,7 @@ static void cpu_dorefa_sums(const arguments *a, size_t at, size_t n, void *out)
 static void cpu_dorefa_backward(const arguments *a, size_t at, size_t n, void *out)
 {
     (void)out;
-    kure_cpu()->dorefa_backward(a->x + at, a->dy + at, a->y + at, n, a->dorefa.constants);
+    kure_cpu()->dorefa_backward(a->x + at, a->dy + at, a->dx + at, n, a->dorefa.constants);
 }
 
 /* ---- arguments, in variants -------------------------------------------------- */
@@ -151,7 +216,7 @@ static void cpu_dorefa_backward(const arguments *a, size_t at, size_t n, void *o
 static const struct kure_levels midrise = {.step = 0.3f, .low = -8, .high = 7, .offset = 0.5f};
 static const struct kure_levels shifted = {.step = 0.2f, .low = -3, .high = 12, .offset = 0};
 
-enum kind { SUMS, PIVOT, DESCEND, ACROSS, FACTOR, CODEC, DOREFA, POINTS };
+enum kind { SUMS, PIVOT, DESCEND, ACROSS, FACTOR, CODEC, FOLD, NORM, DOREFA, POINTS };
 
 /* of tensor t */
 static void set(arguments *a, enum kind kind, int variant, size_t t)
@@ -169,8 +234,16 @@ static void set(arguments *a, enum kind kind, int variant, size_t t)
         a->across.gain = 0.01;
         a->across.along = 0.3;
         break;
-    case FACTOR: a->factor = variant % 2 ? 0.75f : 1.7f; break;
-    case CODEC: a->codec = (struct kure_codec){variant % 2 ? shifted : midrise, (enum kure_rounding)variant, noise}; break;
+    case FACTOR:
+        a->factor = variant % 2 ? 0.75f : 1.7f;
+        a->cap = variant % 2 ? 1 : INFINITY;
+        break;
+    case FOLD: /* two variants more than there are roundings: without a step */
+        a->fold = (struct kure_fold_codec){{variant % 2 ? shifted : midrise, (enum kure_rounding)(variant % KURE_ROUNDINGS), noise}, 1.3f,
+                                           variant % 2 ? 1.3f : 1, variant % 2 ? 1 : 0.6f};
+        if (variant >= KURE_ROUNDINGS) a->fold.codec.levels.step = 0;
+        break;
+    case CODEC: a->fold.codec = (struct kure_codec){variant % 2 ? shifted : midrise, (enum kure_rounding)variant, noise}; break;
     case DOREFA:
         a->dorefa.constants = (struct kure_dorefa){.max = kure_tanh(2.5f), .levels = 15, .share = 0.125f};
         a->dorefa.rounding = (enum kure_rounding)variant;
@@ -180,37 +253,47 @@ static void set(arguments *a, enum kind kind, int variant, size_t t)
         a->points.levels = midrise;
         a->points.p = variant % 3 == 2 ? 2.5 : 1 + variant % 3;
         break;
+    case NORM:
     case SUMS: break;
     }
 }
 
-/* What comes out: results, or with bytes 0 what is written to y, and then it must change. */
+/* What comes out: results; and does it write? Then what is there must change. */
 static const struct {
     size_t result_bytes;
     enum kind kind;
     int finite; /* x must be */
+    int writes; /* although it has results */
 } about[KURE_CUDA_OPS] = {
-    [KURE_CUDA_sum] = {sizeof(double), SUMS, 1},
-    [KURE_CUDA_power_sums] = {sizeof(struct kure_power_sums), PIVOT, 1},
-    [KURE_CUDA_kurtosis_descend] = {0, DESCEND, 1},
-    [KURE_CUDA_kurtosis_descend_across] = {0, ACROSS, 1},
-    [KURE_CUDA_kurtosis_dots] = {sizeof(struct kure_dots), ACROSS, 1},
-    [KURE_CUDA_multiply] = {0, FACTOR, 1},
-    [KURE_CUDA_divide] = {0, FACTOR, 1},
-    [KURE_CUDA_range] = {sizeof(struct kure_range_keys), SUMS, 0},
-    [KURE_CUDA_spread_sums] = {sizeof(struct kure_spread_sums), PIVOT, 1},
-    [KURE_CUDA_count_nan] = {sizeof(uint64_t), SUMS, 0},
-    [KURE_CUDA_fake_quantize] = {0, CODEC, 0},
-    [KURE_CUDA_quantization_sums] = {sizeof(struct kure_error_sums), CODEC, 1},
-    [KURE_CUDA_level_sums] = {sizeof(struct kure_level_sums), POINTS, 1},
-    [KURE_CUDA_error_power] = {sizeof(double), POINTS, 1},
-    [KURE_CUDA_ste_backward] = {0, CODEC, 0},
-    [KURE_CUDA_step_gradient] = {sizeof(double), CODEC, 0},
-    [KURE_CUDA_pact_backward] = {0, FACTOR, 1},
-    [KURE_CUDA_pact_gradient] = {sizeof(double), FACTOR, 1},
-    [KURE_CUDA_dorefa_quantize] = {0, DOREFA, 1},
-    [KURE_CUDA_dorefa_sums] = {sizeof(struct kure_dorefa_sums), DOREFA, 1},
-    [KURE_CUDA_dorefa_backward] = {0, DOREFA, 1},
+    [KURE_CUDA_sum] = {sizeof(double), SUMS, 1, 0},
+    [KURE_CUDA_power_sums] = {sizeof(struct kure_power_sums), PIVOT, 1, 0},
+    [KURE_CUDA_kurtosis_descend] = {0, DESCEND, 1, 0},
+    [KURE_CUDA_kurtosis_descend_across] = {0, ACROSS, 1, 0},
+    [KURE_CUDA_kurtosis_dots] = {sizeof(struct kure_dots), ACROSS, 1, 0},
+    [KURE_CUDA_multiply] = {0, FACTOR, 1, 0},
+    [KURE_CUDA_divide] = {0, FACTOR, 1, 0},
+    [KURE_CUDA_range] = {sizeof(struct kure_range_keys), SUMS, 0, 0},
+    [KURE_CUDA_spread_sums] = {sizeof(struct kure_spread_sums), PIVOT, 1, 0},
+    [KURE_CUDA_count_nan] = {sizeof(uint64_t), SUMS, 0, 0},
+    [KURE_CUDA_fake_quantize] = {0, CODEC, 0, 0},
+    [KURE_CUDA_quantization_sums] = {sizeof(struct kure_error_sums), CODEC, 1, 0},
+    [KURE_CUDA_level_sums] = {sizeof(struct kure_level_sums), POINTS, 1, 0},
+    [KURE_CUDA_error_power] = {sizeof(double), POINTS, 1, 0},
+    [KURE_CUDA_ste_backward] = {0, CODEC, 0, 0},
+    [KURE_CUDA_range_quantize] = {sizeof(struct kure_range_keys), CODEC, 0, 1},
+    [KURE_CUDA_lsq_backward] = {sizeof(double), CODEC, 0, 1},
+    [KURE_CUDA_pact_backward] = {sizeof(double), FACTOR, 1, 1},
+    [KURE_CUDA_gather] = {sizeof(struct kure_gathered), SUMS, 0, 0},
+    [KURE_CUDA_rectify] = {0, FACTOR, 1, 0},
+    [KURE_CUDA_rectify_backward] = {0, FACTOR, 1, 0},
+    [KURE_CUDA_fold_quantize] = {0, FOLD, 1, 0},
+    [KURE_CUDA_fold_backward] = {0, FOLD, 1, 0},
+    [KURE_CUDA_fold_backward_sums] = {sizeof(struct kure_fold_sums), FOLD, 1, 1},
+    [KURE_CUDA_fold_biases] = {0, NORM, 1, 0},
+    [KURE_CUDA_batchnorm_backward] = {0, NORM, 1, 0},
+    [KURE_CUDA_dorefa_quantize] = {0, DOREFA, 1, 0},
+    [KURE_CUDA_dorefa_sums] = {sizeof(struct kure_dorefa_sums), DOREFA, 1, 0},
+    [KURE_CUDA_dorefa_backward] = {0, DOREFA, 1, 0},
 };
 
 enum agreement { EXACT, TOLERANCE_POW };

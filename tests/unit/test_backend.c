@@ -131,6 +131,7 @@ static void try_divide(const struct kure_backend *cpu, const struct inputs *in)
 }
 
 #include "backend_quantize.h"
+#include "backend_fold.h"
 
 /* ---- all of them --------------------------------------------------------- */
 

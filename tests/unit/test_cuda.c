@@ -29,7 +29,7 @@ struct tensor {
 
 static struct tensor tensor_make(struct random *r, size_t n, int finite)
 {
-    struct tensor t = {n, guard(n), guard(n), guard(n), guard(n), guard(n), calloc(n, sizeof(double)), calloc(n, sizeof(double))};
+    struct tensor t = {n, guard(n), guard(n), guard(n), guard(n), guard(n), calloc(2 * n, sizeof(double)), calloc(n, sizeof(double))};
     assert_true(t.total && t.count);
     fill(r, t.x, n, LAPLACE, 0.2, 1);
     fill(r, t.w, n, NORMAL, 0, 1);
@@ -40,7 +40,7 @@ static struct tensor tensor_make(struct random *r, size_t n, int finite)
         if (i % 97 == 3) t.x[i] = 2.5f;                    /* |tanh x| is dorefa's largest */
         if (!finite && i % 31 == 2) t.x[i] = i % 2 ? NAN : -NAN;
         if (!finite && i % 31 == 3) t.x[i] = i % 2 ? INFINITY : -INFINITY;
-        t.total[i] = t.w[i];
+        t.total[i] = t.total[n + i] = t.w[i]; /* n numbers, or n pairs */
         t.count[i] = (double)(i % 4);
     }
     memcpy(t.before, t.y, n * sizeof *t.y);
@@ -58,13 +58,22 @@ static void tensor_free(struct tensor *t)
     free(t->count);
 }
 
+/* A batch norm of arrays that hold something else elsewhere: its variance is that of x, whose values are not negative. */
+static void point_norm(arguments *a, const double *sums)
+{
+    a->batchnorm = (struct kure_folded_norm){.gamma = a->w, .beta = a->dy, .mean = a->w, .variance = a->x, .sums = (const struct kure_fold_sums *)(const void *)sums,
+                                             .chunks = 1, .bias_gradient = a->dy, .gamma_updates = a->y};
+}
+
 /* The arguments with pointers to this tensor, here. */
 static arguments arguments_of(const struct tensor *t, enum kind kind, int variant, size_t number)
 {
     arguments a;
     memset(&a, 0, sizeof a);
     set(&a, kind, variant, number);
-    a.x = t->x, a.w = t->w, a.dy = t->dy, a.y = t->y;
+    a.x = t->x, a.w = t->w, a.dy = t->dy, a.y = a.dx = t->y;
+    for (size_t i = 0; kind == NORM && i < t->n; i++) t->x[i] = fabsf(t->x[i]);
+    if (kind == NORM) point_norm(&a, t->total);
     if (kind == POINTS) a.points.total = t->total, a.points.count = t->count;
     return a;
 }
@@ -76,7 +85,8 @@ static arguments send(const arguments *here, const struct tensor *t, enum kind k
     a.x = device_make(t->x, bytes);
     a.w = device_make(t->w, bytes);
     a.dy = device_make(t->dy, bytes);
-    a.y = device_make(t->y, bytes);
+    a.y = a.dx = device_make(t->y, bytes);
+    if (kind == NORM) point_norm(&a, device_make(t->total, 4 * bytes));
     if (kind == POINTS) {
         a.points.total = device_make(t->total, 2 * bytes);
         a.points.count = device_make(t->count, 2 * bytes);
@@ -90,6 +100,7 @@ static void release(const arguments *a, enum kind kind)
     device_free((void *)(uintptr_t)a->w);
     device_free((void *)(uintptr_t)a->dy);
     device_free(a->y);
+    if (kind == NORM) device_free((void *)(uintptr_t)a->batchnorm.sums);
     if (kind == POINTS) {
         device_free((void *)(uintptr_t)a->points.total);
         device_free((void *)(uintptr_t)a->points.count);
@@ -136,7 +147,7 @@ static void check_written(enum kure_cuda_op op, const struct tensor *tensors, co
         for (size_t i = 0; i < sizes[t]; i++) changed += y[i] != tensors[t].before[i];
         guard_free(y);
     }
-    assert_true((changed > 0) == (about[op].result_bytes == 0));
+    assert_true((changed > 0) == (about[op].result_bytes == 0 || about[op].writes));
 }
 
 static void compare(enum kure_cuda_op op, size_t cut, int variant)
@@ -159,7 +170,7 @@ static void compare(enum kure_cuda_op op, size_t cut, int variant)
     if (kure_cuda_batch_run(batch, KURE_CUDA_SEND | KURE_CUDA_FETCH, NULL, &error) != KURE_OK) fail_msg("%s", error.text);
     const char *got = kure_cuda_batch_results(batch);
     for (size_t c = 0; c < count; c++) {
-        unsigned char want[sizeof(struct kure_power_sums)];
+        unsigned char want[sizeof(struct kure_gathered)];
         ops[op].cpu(&here[chunks[c].tensor], chunks[c].start, chunks[c].n, want);
         check_result(op, got + c * about[op].result_bytes, want, c, kind == POINTS ? here[0].points.p : 1);
     }
@@ -175,7 +186,7 @@ static void compare_all(void)
 {
     for (int op = 0; op < KURE_CUDA_OPS; op++) {
         const enum kind kind = about[op].kind;
-        int variants = kind == CODEC || kind == DOREFA ? VARIANTS : kind == POINTS ? 3 : 2;
+        int variants = kind == FOLD ? VARIANTS + 2 : kind == CODEC || kind == DOREFA ? VARIANTS : kind == POINTS ? 3 : 2;
         for (int variant = 0; variant < variants; variant++) {
             compare((enum kure_cuda_op)op, cuts[(size_t)(variant + op) % COUNT(cuts)], variant);
         }
@@ -276,6 +287,66 @@ static void counts(void **state)
     device_free(there);
 }
 
+/* Made together: the arguments of all go up in one copy, results come down in one; the second batch uses those of the first. */
+static void together(void **state)
+{
+    (void)state;
+    const struct kure_cuda_chunk chunks[3] = {{0, 0, 3}, {1, 0, 2}, {1, 1, 1}}, last = {0, 2, 1};
+    const struct kure_cuda_plan plans[3] = {{KURE_CUDA_sum, chunks, 3, 2, 2}, {KURE_CUDA_range, NULL, 0, 0, 1}, {KURE_CUDA_sum, &last, 1, 1, 1}};
+    const float x[3] = {1, 2, 4};
+    struct kure_cuda_batch *batches[3];
+    assert_int_equal(kure_cuda_batches_make(batches, plans, 3, "test", NULL), KURE_OK);
+    float *there = device_make(x, sizeof x);
+    for (int t = 0; t < 2; t++) kure_cuda_batch_arguments(batches[0])[t].x = there;
+    kure_cuda_batch_arguments(batches[2])->x = there;
+    struct device_counts before = device_counts();
+    assert_int_equal(kure_cuda_batch_send(batches[1], NULL, NULL), KURE_OK);
+    assert_int_equal(kure_cuda_batch_launch(batches[0], 0, 3, 0, NULL, NULL), KURE_OK);
+    assert_int_equal(kure_cuda_batch_launch(batches[0], 2, 1, 1, NULL, NULL), KURE_OK);
+    assert_int_equal(kure_cuda_batch_launch(batches[1], 0, 3, 0, NULL, NULL), KURE_OK);
+    assert_int_equal(kure_cuda_batch_launch(batches[2], 0, 1, 0, NULL, NULL), KURE_OK);
+    assert_int_equal(kure_cuda_batch_fetch(batches[2], NULL, NULL), KURE_OK);
+    struct device_counts after = device_counts();
+    if (device_is_cpu()) assert_true(after.copies_up - before.copies_up == 1 && after.copies_down - before.copies_down == 1 && after.launches - before.launches == 4);
+    const double *sums = kure_cuda_batch_results(batches[0]), *own = kure_cuda_batch_results(batches[2]);
+    const struct kure_range_keys *ranges = kure_cuda_batch_results(batches[1]);
+    assert_true(sums[0] == 7 && sums[1] == 3 && sums[2] == 2 && sums[5] == 2 && own[0] == 4);
+    assert_true(kure_unorder(ranges[0].min) == 1 && kure_unorder(ranges[0].max) == 4 && kure_unorder(ranges[2].max) == 2);
+    kure_cuda_batches_free(batches, 3);
+    device_free(there);
+}
+
+/* dorefa's backward pass with the share from sums that have stayed on the GPU is that of core/dorefa.c. */
+static void share_of_sums(void **state)
+{
+    (void)state;
+    enum { N = 20000, CHUNK = 16384 };
+    const struct kure_cuda_chunk chunks[2] = {{0, 0, CHUNK}, {0, CHUNK, N - CHUNK}};
+    const struct kure_cuda_plan plans[2] = {{KURE_CUDA_dorefa_sums, chunks, 2, 1, 1}, {KURE_CUDA_dorefa_backward, NULL, 0, 0, 0}};
+    struct kure_cuda_batch *batches[2];
+    struct random r = random_start(__func__);
+    float *x = guard(N), *dy = guard(N), *want = guard(N), *got = guard(N);
+    fill(&r, x, N, NORMAL, 0, 1);
+    fill(&r, dy, N, NORMAL, 0, 1);
+    float largest = 0;
+    for (size_t i = 0; i < N; i++) largest = fmaxf(largest, fabsf(x[i]));
+    assert_int_equal(kure_cuda_batches_make(batches, plans, 2, "test", NULL), KURE_OK);
+    arguments *a = kure_cuda_batch_arguments(batches[0]);
+    float *there[3] = {device_make(x, N * sizeof *x), device_make(dy, N * sizeof *dy), device_make(got, N * sizeof *got)};
+    a->x = there[0], a->dy = there[1], a->dx = there[2];
+    a->dorefa.constants = (struct kure_dorefa){.max = kure_tanh(largest), .levels = 15};
+    a->dorefa.sums = kure_cuda_batch_results_there(batches[0]);
+    a->dorefa.chunks = 2;
+    assert_int_equal(kure_cuda_batch_run(batches[0], KURE_CUDA_SEND, NULL, NULL), KURE_OK);
+    assert_int_equal(kure_cuda_batch_run(batches[1], 0, NULL, NULL), KURE_OK);
+    device_read(got, there[2], N * sizeof *got);
+    kure_dorefa_backward(x, dy, want, N);
+    check_same("dorefa_backward", got, want, N);
+    kure_cuda_batches_free(batches, 2);
+    for (int i = 0; i < 3; i++) device_free(there[i]);
+    guard_free(x), guard_free(dy), guard_free(want), guard_free(got);
+}
+
 /* Sentences name who, where, what, and how much. */
 static void refusals(void **state)
 {
@@ -288,7 +359,7 @@ static void refusals(void **state)
         device_fail_allocation(number);
         assert_int_equal(kure_cuda_batch_make(&batch, KURE_CUDA_sum, &chunk, 1, 1, "[kurtosis]", &error), KURE_ERROR_MEMORY);
         assert_null(batch);
-        assert_string_equal(error.text, "[kurtosis]: GPU 0 is out of memory: 768 bytes wanted for sum, 1073741824 of 1073741824 free");
+        assert_string_equal(error.text, "[kurtosis]: GPU 0 is out of memory: 768 bytes wanted for its tables, 1073741824 of 1073741824 free");
     }
     assert_int_equal(kure_cuda_batch_make(&batch, KURE_CUDA_range, &chunk, 1, 1, "[kurtosis]", &error), KURE_OK);
     device_fail_launch(1);
@@ -302,7 +373,8 @@ int main(void)
 {
     const struct CMUnitTest cuda[] = {
         cmocka_unit_test(twins),      cmocka_unit_test(twins_reversed), cmocka_unit_test(not_finite),
-        cmocka_unit_test(pivot_of_a_sum), cmocka_unit_test(counts),    cmocka_unit_test(refusals),
+        cmocka_unit_test(pivot_of_a_sum), cmocka_unit_test(share_of_sums), cmocka_unit_test(counts),
+        cmocka_unit_test(together),   cmocka_unit_test(refusals),
     };
     return check_main(cuda);
 }

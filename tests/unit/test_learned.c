@@ -68,7 +68,8 @@ static void pytorch(void **state)
             kure_ste_backward(x, dy, dx, N, s, &q, NULL);
             compare(g, name, y, dx);
             if (!lsq) continue;
-            double gradient = kure_learned_step_gradient(x, dy, N, N, s, &q, NULL);
+            double gradient = kure_learned_step_backward(x, dy, y, N, N, s, &q, NULL);
+            assert_memory_equal(y, dx, sizeof dx);
             check_near("gradient of the step", gradient, golden_value(g, "gradient"), 1e-5);
         }
     }
@@ -97,7 +98,7 @@ static void step_by_differences(void **state)
         kure_ste_backward(x, dy, dx, 60, (struct kure_scale){steps[0], 0}, &q, NULL);
         for (int i = 0; i < 60; i++)
             difference += dy[i] * ((double)y[2][i] - y[1][i]) / ((double)steps[2] - steps[1]) - (dx[i] != 0 ? dy[i] * (double)x[i] / steps[0] : 0);
-        double most = q.bits == 3 ? 3 : 0, got = kure_learned_step_gradient(x, dy, 60, 60, (struct kure_scale){steps[0], 0}, &q, NULL);
+        double most = q.bits == 3 ? 3 : 0, got = kure_learned_step_backward(x, dy, dx, 60, 60, (struct kure_scale){steps[0], 0}, &q, NULL);
         check_near("gradient of the step by differences", got * sqrt(60 * most), difference, 0.05);
     }
 }
@@ -123,7 +124,7 @@ static void descent(void **state)
             struct kure_scale scale = kure_learned_step_scale(&s, 0, &q);
             kure_fake_quantize(x, y, M, scale, &q, NULL);
             for (int k = 0; k < M; k++) dy[k] = (y[k] - x[k]) / M;
-            kure_learned_step_move(&s, -20 * kure_learned_step_gradient(x, dy, M, M, scale, &q, NULL), &q);
+            kure_learned_step_move(&s, -20 * kure_learned_step_backward(x, dy, dy, M, M, scale, &q, NULL), &q);
         }
         assert_int_equal(kure_scale_find(x, M, &q, &best, NULL), KURE_OK);
         kure_fake_quantize(x, y, M, kure_learned_step_scale(&s, 0, &q), &q, NULL);

@@ -82,7 +82,8 @@ static uint64_t hash_quantizers(uint64_t h, const struct kure_tensor *t, const f
         h = hash(h, y, N * sizeof *y);
         kure_ste_backward(t->weights, dy, y, N, scale, &q, &noise);
         h = hash(h, y, N * sizeof *y);
-        double gradient = kure_learned_step_gradient(t->weights, dy, N, N, scale, &q, &noise);
+        double gradient = kure_learned_step_backward(t->weights, dy, y, N, N, scale, &q, &noise);
+        h = hash(h, y, N * sizeof *y);
         h = hash(h, &gradient, sizeof gradient);
         struct kure_learned_step learned = kure_learned_step_start(t->weights, N, scale.zero_point, &q);
         h = hash(h, &learned, sizeof learned);
