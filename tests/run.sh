@@ -73,7 +73,7 @@ cuda=$(dirname "$(dirname "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")
 gpu_on_cpu() {
     make_build "$build/gpu-on-cpu" OBJECTS="$build/obj" GPU=1 NVCC="$PWD/tests/host/cuda_on_cpu/nvcc" || return 1
     host_tests "$build" -m gpu || return 1
-    KURE_TEST_GPU=1 "$python" -m pytest -q -p no:cacheprovider --builds="$build" --build="$build/gpu-on-cpu" \
+    KURE_TEST_GPU=1 "$python" -m pytest -q -n "$(nproc)" -p no:cacheprovider --builds="$build" --build="$build/gpu-on-cpu" \
         tests/test_update.py tests/test_learned.py tests/test_quantization.py tests/test_freeze.py \
         -k "test_update or outputs_and_gradients or one_update or folded_weights_are_learned or (rectified_methods and not (refused or resume))"
 }

@@ -179,6 +179,10 @@ static void begin(struct kure_network *k, network *net)
     if (net->train && c->turn == c->turns) k->simulation->stale = 1;
     if (!kure_cuda_outputs_fit(k)) k->simulation->stale = 1;
     kure_simulate_begin(k, net);
+    if (!net->train) { /* commands move scales between predictions */
+        kure_cuda_outputs_refresh(k);
+        kure_cuda_send(k, 0);
+    }
     c->turn += net->train != 0;
     if (k->plan.input.bits && kure_simulate_is_on(k)) net->input_gpu = kure_cuda_outputs_input(k);
 }
