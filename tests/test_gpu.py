@@ -135,6 +135,11 @@ def test_several_gpus(gpu, pictures, tmp_path):
 # ---- what an update costs -------------------------------------------------------------
 
 def counts(build, folder, cfg, updates):
+    """launches, copies up, copies down, waits of a training"""
+    return counted(build, folder, cfg, updates)[:4]
+
+
+def counted(build, folder, cfg, updates):
     (folder / "net.cfg").write_text(cfg)
     programs.succeed(build.harness(folder, "train", "net.cfg", "out.weights", "-updates", updates, env={**ON_GPU, "KURE_CUDA_COUNTS": "counts"}))
     return np.array([int(word) for word in (folder / "counts").read_text().split()])

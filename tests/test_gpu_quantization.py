@@ -1,11 +1,13 @@
 """[quantization] in training on the GPU against the CPU; see test_gpu.py. That both are right, the tests of
 test_quantization.py and test_learned.py say, which tests/run.sh runs on the GPU's path too."""
+import re
+
 import numpy as np
 import pytest
 
 import networks
 import programs
-from test_gpu import NATIVE, ON_GPU, counts, gpu  # noqa: F401 (a fixture)
+from test_gpu import NATIVE, ON_GPU, counted, counts, gpu  # noqa: F401 (a fixture)
 from test_learned import sidecar
 
 pytestmark = pytest.mark.gpu
@@ -175,9 +177,27 @@ def test_commands(gpu, pictures, tmp_path):  # noqa: F811
     assert said[()] == said[("-nogpu",)]
 
 
+# ---- refusals ---------------------------------------------------------------------------
+
 @pytest.mark.skipif(NATIVE, reason="made to fail by cuda_on_cpu")
 def test_errors(gpu, tmp_path):  # noqa: F811
     (tmp_path / "net.cfg").write_text(quantized(networks.classifier(dict(batch=4)), {}))
+    arguments = ("train", "net.cfg", "out.weights", "-updates")
+    programs.succeed(gpu.harness(tmp_path, *arguments, 2, env=ON_GPU))
+    saved = [(tmp_path / name).read_bytes() for name in ("out.weights", "out.weights.kure")]
     for name, sentence in (("KURE_CUDA_FAIL_PINNED", "net.cfg: layer 0 [convolutional]: [quantization]: GPU 0 is out of memory:"),
                            ("KURE_CUDA_FAIL_DOWN", "net.cfg: layer 0 [convolutional]: update 0: [quantization]: GPU 0: kernel range: CUDA: unspecified launch failure")):
-        programs.refuse(gpu.harness(tmp_path, "train", "net.cfg", "out.weights", "-updates", 1, env={**ON_GPU, name: "1"}), sentence)
+        programs.refuse(gpu.harness(tmp_path, *arguments, 3, "-weights", "out.weights", env={**ON_GPU, name: "1"}), sentence)
+        assert saved == [(tmp_path / name).read_bytes() for name in ("out.weights", "out.weights.kure")]
+
+
+@pytest.mark.skipif(NATIVE, reason="made to fail by cuda_on_cpu")
+def test_no_room_for_the_quantizers(gpu, tmp_path):  # noqa: F811
+    """A GPU that has room for the float training alone."""
+    cfg = networks.classifier(dict(batch=4))
+    most = {**ON_GPU, "KURE_CUDA_MEMORY": str(counted(gpu, tmp_path, cfg, 1)[4])}
+    programs.succeed(gpu.harness(tmp_path, "train", "net.cfg", "float.weights", env=most))
+    (tmp_path / "net.cfg").write_text(quantized(cfg, {}))
+    said = programs.refuse(gpu.harness(tmp_path, "train", "net.cfg", "quantized.weights", env=most), "GPU 0 is out of memory:", "try a larger subdivisions=")
+    assert re.search(rf"\d+ bytes wanted, \d+ of {most['KURE_CUDA_MEMORY']} free", said)
+    assert not (tmp_path / "quantized.weights").exists()

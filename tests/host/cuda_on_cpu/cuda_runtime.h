@@ -89,6 +89,7 @@ namespace cuda_on_cpu {
 struct state {
     unsigned launches, copies_up, copies_down, waits;
     int fail_allocation, fail_launch;
+    size_t taken, most_taken; /* bytes of memory */
 };
 extern state now;
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <malloc.h>
 #include <mutex>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -216,7 +217,7 @@ static struct counter {
         const char *path = getenv("KURE_CUDA_COUNTS");
         FILE *out = path ? fopen(path, "w") : nullptr;
         if (!out) return;
-        fprintf(out, "%u %u %u %u\n", now.launches, now.copies_up, now.copies_down, now.waits);
+        fprintf(out, "%u %u %u %u %zu\n", now.launches, now.copies_up, now.copies_down, now.waits, now.most_taken);
         fclose(out);
     }
 } count_at_exit;
@@ -287,13 +288,23 @@ cudaError_t cudaGetDevice(int *device)
     return devices() ? cudaSuccess : last = cudaErrorNoDevice;
 }
 
+/* KURE_CUDA_MEMORY=BYTES of all GPUs together (default: 1 GiB) */
+static size_t memory()
+{
+    const char *text = getenv("KURE_CUDA_MEMORY");
+    return text ? (size_t)atoll(text) : (size_t)1 << 30;
+}
+
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
-    const bool fails = now.fail_allocation > 0 && --now.fail_allocation == 0;
+    const bool fails = (now.fail_allocation > 0 && --now.fail_allocation == 0) || now.taken + bytes > memory();
     if (devices() == 0) return last = cudaErrorNoDevice;
     *p = fails ? nullptr : malloc(bytes ? bytes : 1);
-    if (*p) memset(*p, 0xff, bytes); /* NaN */
-    return *p ? cudaSuccess : last = cudaErrorMemoryAllocation;
+    if (!*p) return last = cudaErrorMemoryAllocation;
+    memset(*p, 0xff, bytes); /* NaN */
+    now.taken += malloc_usable_size(*p);
+    now.most_taken = std::max(now.most_taken, now.taken);
+    return cudaSuccess;
 }
 
 /* KURE_CUDA_FAIL_PINNED=1, KURE_CUDA_FAIL_DOWN=1: what our code alone does, and Darknet's does not */
@@ -310,6 +321,7 @@ cudaError_t cudaMallocHost(void **p, size_t bytes)
 
 cudaError_t cudaFree(void *p)
 {
+    now.taken -= p ? malloc_usable_size(p) : 0;
     free(p);
     return cudaSuccess;
 }
@@ -351,7 +363,8 @@ cudaError_t cudaDeviceSynchronize()
 
 cudaError_t cudaMemGetInfo(size_t *left, size_t *all)
 {
-    *left = *all = (size_t)1 << 30;
+    *all = memory();
+    *left = *all - std::min(*all, now.taken);
     return cudaSuccess;
 }
 
