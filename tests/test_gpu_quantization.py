@@ -82,6 +82,22 @@ def test_training_equals_that_of_the_cpu(kind, net, gpu, tmp_path):  # noqa: F81
     assert far < 1e-3 * effect
 
 
+@pytest.mark.parametrize("method", ("ste", "lsq"))
+def test_detector_resizes(method, gpu, tmp_path):  # noqa: F811
+    """Tables and memory follow the size of the images; what an update has left for the next one is not lost."""
+    (tmp_path / "net.cfg").write_text(quantized(networks.detector(learning_rate=0.002, seed=3), dict(method=method)))
+    states = []
+    for env in ({}, ON_GPU):
+        programs.succeed(gpu.harness(tmp_path, "train", "net.cfg", "out.weights", "-updates", 6, "-sizes", "32,64,96", env=env))
+        states.append(sidecar(tmp_path / "out.weights.kure"))
+    here, there = states
+    for name in here:
+        if ".weight_scales." in name or ".range_" in name:
+            assert off(there[name], here[name]) < 1e-2, name  # a code that differs moves a range by a step of eight bits
+        if ".range_" in name:
+            assert here[name][0] == there[name][0], "ranges that were combined"
+
+
 def test_kurtosis_too(gpu, tmp_path):  # noqa: F811
     cfg = quantized(networks.classifier(dict(batch=8, learning_rate=0.01), {"lambda": 5, "fold": 1}), {})
     (here, _), (there, _) = (trained(gpu, tmp_path, cfg, env, 3) for env in ({}, ON_GPU))
