@@ -4,12 +4,13 @@
     kernels.py < report     a table
 
 Bytes an element: what tests/bench/bench_cuda.cu counts, read and written. Blocks: of 256 threads, that registers and
-shared memory let run at once on a multiprocessor (65536 registers, 2048 threads; shared memory by the report alone)."""
+threads let run at once on a multiprocessor, which has 65536 registers (CUDA C++ Programming Guide, compute capabilities)."""
 import pathlib
 import re
 import sys
 
-THREADS, REGISTERS, MOST_THREADS = 256, 65536, 2048
+THREADS, REGISTERS = 256, 65536
+MOST_THREADS = {"sm_75": 1024, "sm_86": 1536, "sm_87": 1536, "sm_89": 1536}  # others: 2048
 BENCH = pathlib.Path(__file__).parents[1] / "tests" / "bench" / "bench_cuda.cu"
 
 
@@ -38,7 +39,7 @@ def main():
         sys.exit("kernels.py: no kernel in the report: nvcc wants -Xptxas -v")
     print(f"{'GPU':6} {'kernel':24} {'registers':>9} {'shared':>7} {'spilled':>7} {'blocks':>6} {'bytes an element':>16}")
     for kind, name, registers, shared, spilled in sorted(rows):
-        blocks = min(MOST_THREADS // THREADS, REGISTERS // (-(-registers // 8) * 8 * THREADS))
+        blocks = min(MOST_THREADS.get(kind, 2048) // THREADS, REGISTERS // (-(-registers // 8) * 8 * THREADS))
         print(f"{kind:6} {name:24} {registers:9} {shared:7} {spilled:7} {blocks:6} {elements.get(name, '-'):>16}")
 
 
